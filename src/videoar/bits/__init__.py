@@ -1,0 +1,1 @@
+"""Latent <-> bits <-> tokens. No parameters, so every function here has an exact test."""

@@ -1,0 +1,116 @@
+"""ScalePyramid: the sole owner of scale geometry (grids, lengths, slices, scale ids, positions)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+Grid = tuple[int, int]
+
+
+def _ladder(limit: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, 16, 24, … below `limit`: powers of two and the points half way between them."""
+    sides = {1} | {2**n for n in range(1, limit.bit_length())} | {3 * 2**n for n in range(limit.bit_length())}
+    return sorted(side for side in sides if side < limit)
+
+
+@dataclass(frozen=True)
+class ScalePyramid:
+    """The coarse-to-fine grids of ONE latent frame; every frame of a clip has the same pyramid (paper §4.2).
+
+    Tokens of a clip are ordered frame-major, then scale-major, then row-major:
+    `[frame 1: scale 1 … scale K | frame 2: scale 1 … scale K | …]`.
+
+    Args:
+        grids: (height, width) of each scale in latent cells, coarse to fine; the last is the latent grid itself.
+
+    Raises:
+        ValueError: no grid, a side < 1, or a grid that is smaller than the one before it.
+    """
+
+    grids: tuple[Grid, ...]
+
+    def __post_init__(self) -> None:
+        grids = tuple((int(h), int(w)) for h, w in self.grids)
+        object.__setattr__(self, "grids", grids)
+        if not grids:
+            raise ValueError("a pyramid needs at least one grid")
+        for h, w in grids:
+            if h < 1 or w < 1:
+                raise ValueError(f"pyramid grid {h}x{w} has a side below 1")
+        for (h0, w0), (h1, w1) in zip(grids, grids[1:]):
+            if h1 < h0 or w1 < w0 or (h0, w0) == (h1, w1):
+                raise ValueError(f"pyramid grids must grow, but {h0}x{w0} is followed by {h1}x{w1}")
+
+    @classmethod
+    def default(cls, height: int, width: int) -> ScalePyramid:
+        """The documented rule for a latent grid of `height` x `width` cells.
+
+        The shorter side climbs the ladder 1, 2, 3, 4, 6, 8, 12, 16, 24, … up to its own length, the longer side
+        follows in proportion (rounded), and the first scale is always one single token. An 8x8 grid gives sides
+        1, 2, 3, 4, 6, 8: 130 tokens a frame, so 5 frames take 30 steps, as in the paper's Table 3.
+        """
+        if height < 1 or width < 1:
+            raise ValueError(f"a latent grid needs sides of at least 1, got {height}x{width}")
+        short = min(height, width)
+        scaled = [(round(height * side / short), round(width * side / short)) for side in _ladder(short) if side > 1]
+        grids = [(1, 1), *scaled, (height, width)]
+        return cls(tuple(dict.fromkeys(grids)))
+
+    @classmethod
+    def from_sides(cls, scales: Sequence[int | Sequence[int]]) -> ScalePyramid:
+        """A pyramid from a config list: an int is a square grid, a pair is (height, width)."""
+        return cls(tuple((s, s) if isinstance(s, int) else (s[0], s[1]) for s in scales))
+
+    def __len__(self) -> int:
+        """Number of scales K."""
+        return len(self.grids)
+
+    @property
+    def full(self) -> Grid:
+        """(height, width) of the latent grid."""
+        return self.grids[-1]
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each scale."""
+        return tuple(h * w for h, w in self.grids)
+
+    @cached_property
+    def length(self) -> int:
+        """Tokens of one frame, all scales."""
+        return sum(self.lengths)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each scale lies inside one frame's tokens."""
+        return tuple(slice(end - n, end) for n, end in zip(self.lengths, accumulate(self.lengths)))
+
+    def sequence_length(self, frames: int) -> int:
+        """Tokens of a clip of `frames` latent frames."""
+        return frames * self.length
+
+    def scale_ids(self, device: torch.device | None = None) -> Tensor:
+        """Scale index of each token of one frame, long [length]."""
+        lengths = torch.tensor(self.lengths, device=device)
+        return torch.repeat_interleave(torch.arange(len(self), device=device), lengths, output_size=self.length)
+
+    def grid_positions(self, normalised: bool = False, device: torch.device | None = None) -> Tensor:
+        """(h, w) index of each token of one frame, float [length, 2].
+
+        Native positions count the cells of the token's own grid (paper eq. 7: h < H_k, w < W_k). Normalised ones put
+        every token at the centre it covers on the final grid, so that scales line up in space.
+        """
+        parts = []
+        for h, w in self.grids:
+            rows, columns = torch.arange(h, device=device).float(), torch.arange(w, device=device).float()
+            if normalised:
+                rows = (rows + 0.5) * (self.full[0] / h) - 0.5
+                columns = (columns + 0.5) * (self.full[1] / w) - 0.5
+            parts.append(torch.cartesian_prod(rows, columns).reshape(h * w, 2))
+        return torch.cat(parts)

@@ -1,0 +1,1 @@
+"""Files <-> pixels: readers, writers, datasets, curricula, the resumable sampler and the DataModule."""

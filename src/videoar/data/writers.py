@@ -1,0 +1,213 @@
+"""Pixels -> files: H.264 mp4, GIF, PNG and contact sheets. PyAV and Pillow only, never moviepy.
+
+Every function takes a video as float `[3, T, H, W]` in [-1, 1] (the model's form) or uint8 `[T, H, W, 3]`
+(the file's form), as a tensor or an array, and writes under a temporary name that is renamed at the end.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from videoar.data.files import atomic_path
+
+log = logging.getLogger(__name__)
+Video = torch.Tensor | np.ndarray
+
+
+def to_uint8(video: Video) -> np.ndarray:
+    """Float `[3, T, H, W]` in [-1, 1], or uint8 `[T, H, W, 3]`, -> uint8 `[T, H, W, 3]`.
+
+    Raises `ValueError` for another shape, for NaN, and for floats outside [-1, 1] (a 0..255 or 0..1 mix-up).
+    """
+    array = (
+        video.detach().cpu().numpy()
+        if isinstance(video, torch.Tensor) and video.dtype == torch.uint8
+        else video
+    )
+    if isinstance(array, np.ndarray) and array.dtype == np.uint8:
+        if array.ndim != 4 or array.shape[-1] != 3:
+            raise ValueError(f"a uint8 video must be [T, H, W, 3], got {list(array.shape)}")
+        return array
+    pixels = torch.as_tensor(video).detach().cpu()
+    if not pixels.is_floating_point() or pixels.ndim != 4 or pixels.shape[0] != 3:
+        raise ValueError(f"a float video must be [3, T, H, W], got {pixels.dtype} {list(pixels.shape)}")
+    pixels = pixels.float()
+    low, high = (pixels.min().item(), pixels.max().item()) if pixels.numel() else (0.0, 0.0)
+    if not (low >= -1.01 and high <= 1.01):
+        raise ValueError(f"a float video must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
+    return (
+        pixels.add(1)
+        .mul(127.5)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+        .permute(1, 2, 3, 0)
+        .contiguous()
+        .numpy()
+    )
+
+
+class Mp4Writer:
+    """Streams frames into one H.264 file; made by `open_mp4_writer`. `frames` counts what was written."""
+
+    def __init__(self, container: Any, fps: Fraction, crf: int, name: str) -> None:
+        self.frames = 0
+        self._container, self._fps, self._crf, self._name = container, fps, crf, name
+        self._stream: Any = None
+        self._size: tuple[int, int] = (0, 0)
+
+    def write(self, video: Video) -> None:
+        """Append a video (either form) or one uint8 frame `[H, W, 3]`. All chunks must have one size."""
+        if video.ndim == 3:
+            video = video[None]
+        for frame in to_uint8(video):
+            self._write_frame(frame)
+
+    def _write_frame(self, frame: np.ndarray) -> None:
+        import av
+
+        if self._stream is None:
+            self._open_stream(frame.shape[:2])
+        if frame.shape[:2] != self._size:
+            raise ValueError(
+                f"{self._name}: frame {self.frames} is {frame.shape[:2]}, earlier ones {self._size}"
+            )
+        pad = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
+        frame = np.ascontiguousarray(np.pad(frame, pad, mode="edge") if any(sum(pad, ())) else frame)
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        picture.pts = self.frames
+        picture.time_base = 1 / self._fps
+        self._container.mux(self._stream.encode(picture))
+        self.frames += 1
+
+    def _open_stream(self, size: tuple[int, ...]) -> None:
+        height, width = self._size = (size[0], size[1])
+        if height % 2 or width % 2:
+            log.warning(
+                "%s: H.264 needs even sizes; %dx%d padded by repeating the edge", self._name, height, width
+            )
+        options = {"crf": str(self._crf), "preset": "medium"}
+        # One encoder thread: the same pixels give the same bytes on every machine.
+        stream = self._container.add_stream("libx264", rate=self._fps, options={**options, "threads": "1"})
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / self._fps
+        self._stream = stream
+
+    def finish(self) -> None:
+        """Flush the encoder. Raises `ValueError` if nothing was written: an mp4 without frames is not a video."""
+        if self._stream is None:
+            raise ValueError(f"{self._name}: no frame was written")
+        self._container.mux(self._stream.encode(None))
+
+
+@contextmanager
+def open_mp4_writer(path: str | Path, fps: float, crf: int = 18) -> Iterator[Mp4Writer]:
+    """`with open_mp4_writer("out.mp4", fps=8) as writer: writer.write(chunk)`; the file appears when it is whole.
+
+    H.264, yuv420p, constant quality `crf` (0 best, 51 worst; 18 is visually lossless). Odd sizes are padded by one
+    row or column, with a warning. A failure inside the block leaves no file behind.
+    """
+    import av
+
+    if not fps > 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    with atomic_path(path) as temporary:
+        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            writer = Mp4Writer(container, Fraction(fps).limit_denominator(1001), crf, str(path))
+            yield writer
+            writer.finish()
+
+
+def write_mp4(path: str | Path, video: Video, fps: float, crf: int = 18) -> None:
+    """Write a video as H.264 mp4; see `open_mp4_writer`."""
+    with open_mp4_writer(path, fps, crf) as writer:
+        writer.write(video)
+
+
+def write_gif(path: str | Path, video: Video, fps: float) -> None:
+    """Write a looping GIF, one adaptive palette a frame. GIF time is in 1/100 s, so `fps` above 50 is shown at 50."""
+    from PIL import Image
+
+    if not fps > 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    frames = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in to_uint8(video)]
+    if not frames:
+        raise ValueError(f"{path}: no frame to write")
+    duration = max(20, round(100 / fps) * 10)
+    with atomic_path(path) as temporary:
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0
+        )
+
+
+def write_png(path: str | Path, image: Video) -> None:
+    """Write a uint8 `[H, W, 3]` image (e.g. a contact sheet) or a one-frame video as PNG."""
+    from PIL import Image
+
+    frames = to_uint8(image[None] if image.ndim == 3 else image)
+    if len(frames) != 1:
+        raise ValueError(f"{path}: a PNG holds one frame, got {len(frames)}")
+    with atomic_path(path) as temporary:
+        Image.fromarray(frames[0]).save(temporary, format="PNG")
+
+
+def tile(rows: Sequence[Sequence[Video]], pad: int = 2, background: int = 255) -> np.ndarray:
+    """Rows of videos -> one video, uint8 `[T, H, W, 3]`. Sizes and lengths may differ.
+
+    Shorter videos hold their last frame; smaller ones sit at the top left of their cell; `pad` pixels in between.
+    """
+    cells = [[to_uint8(video) for video in row] for row in rows]
+    flat = [video for row in cells for video in row]
+    if not flat or not all(len(video) for video in flat):
+        raise ValueError("nothing to tile: no rows, or a video without frames")
+    length = max(len(video) for video in flat)
+    height, width = (max(video.shape[axis] for video in flat) + pad for axis in (1, 2))
+    columns = max(len(row) for row in cells)
+    canvas = np.full((length, len(cells) * height + pad, columns * width + pad, 3), background, np.uint8)
+    for i, row in enumerate(cells):
+        for j, video in enumerate(row):
+            top, left = pad + i * height, pad + j * width
+            held = video[np.minimum(np.arange(length), len(video) - 1)]
+            canvas[:, top : top + video.shape[1], left : left + video.shape[2]] = held
+    return canvas
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Video]], frames: int = 4, labels: Sequence[str] = (), scale: int = 1, pad: int = 2
+) -> np.ndarray:
+    """Rows of videos -> one uint8 `[H, W, 3]` image; each video is shown as `frames` evenly spaced frames.
+
+    `labels` (one a row) are written at the left; `scale` enlarges pixels by a whole factor for small videos.
+    """
+    if labels and len(labels) != len(rows):
+        raise ValueError(f"{len(labels)} labels for {len(rows)} rows")
+    strips: list[list[np.ndarray]] = []
+    for row in rows:
+        strips.append([])
+        for video in map(to_uint8, row):
+            picks = np.linspace(0, len(video) - 1, min(frames, len(video))).round().astype(int)
+            strips[-1] += [video[i : i + 1].repeat(scale, 1).repeat(scale, 2) for i in picks]
+    sheet = tile(strips, pad)[0]
+    return _with_labels(sheet, labels) if labels else sheet
+
+
+def _with_labels(sheet: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Put one line of text at the left of each of `len(labels)` equal rows."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    row_height = sheet.shape[0] / len(labels)
+    font = ImageFont.load_default(size=max(10, min(18, row_height / 4)))
+    margin = int(max(font.getlength(label) for label in labels)) + 8
+    image = Image.new("RGB", (margin + sheet.shape[1], sheet.shape[0]), "white")
+    image.paste(Image.fromarray(sheet), (margin, 0))
+    draw = ImageDraw.Draw(image)
+    for i, label in enumerate(labels):
+        draw.text((4, (i + 0.5) * row_height), label, fill="black", font=font, anchor="lm")
+    return np.asarray(image)

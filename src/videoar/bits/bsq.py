@@ -25,8 +25,9 @@ def code_of(bits: Tensor, dtype: torch.dtype = torch.float32, dim: int = -1) -> 
 
 
 def _binary_entropy(p: Tensor) -> Tensor:
-    """Entropy of a Bernoulli(p) in bits (0 … 1), with 0·log 0 = 0."""
-    return -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p)) / math.log(2)
+    """Entropy of a Bernoulli(p) in bits (0 … 1). p stays off 0 and 1, where the slope is infinite."""
+    p = p.clamp(1e-6, 1 - 1e-6)
+    return -(p * p.log2() + (1 - p) * (1 - p).log2())
 
 
 def soft_bits(x: Tensor, dim: int = -1, inverse_temperature: float = 100.0) -> Tensor:

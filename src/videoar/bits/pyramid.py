@@ -58,7 +58,9 @@ class ScalePyramid:
         if height < 1 or width < 1:
             raise ValueError(f"a latent grid needs sides of at least 1, got {height}x{width}")
         short = min(height, width)
-        scaled = [(round(height * side / short), round(width * side / short)) for side in _ladder(short) if side > 1]
+        scaled = [
+            (round(height * side / short), round(width * side / short)) for side in _ladder(short) if side > 1
+        ]
         grids = [(1, 1), *scaled, (height, width)]
         return cls(tuple(dict.fromkeys(grids)))
 
@@ -98,7 +100,9 @@ class ScalePyramid:
     def scale_ids(self, device: torch.device | None = None) -> Tensor:
         """Scale index of each token of one frame, long [length]."""
         lengths = torch.tensor(self.lengths, device=device)
-        return torch.repeat_interleave(torch.arange(len(self), device=device), lengths, output_size=self.length)
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=device), lengths, output_size=self.length
+        )
 
     def grid_positions(self, normalised: bool = False, device: torch.device | None = None) -> Tensor:
         """(h, w) index of each token of one frame, float [length, 2].

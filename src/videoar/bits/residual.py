@@ -47,6 +47,14 @@ def advance(seen: Tensor, code: Tensor, pyramid: ScalePyramid) -> Tensor:
     return seen + resize(code, pyramid.full, "bilinear")
 
 
+def context(seen: Tensor, pyramid: ScalePyramid, k: int) -> Tensor:
+    """Accumulated codes [B, D, T, H, W] as the generator is shown them at scale k (eq. 6), [B, D, T, h, w].
+
+    For k = 0 `seen` is the previous frame's (paper §4.2: the first scale starts from the frame before).
+    """
+    return resize(seen, pyramid.grids[k], "bilinear")
+
+
 @dataclass(frozen=True)
 class Step:
     """One scale of the recursion.
@@ -76,15 +84,17 @@ def walk(latent: Tensor, pyramid: ScalePyramid, corrupt: Corrupt | None = None) 
         ValueError: the latent's grid is not the pyramid's.
     """
     if tuple(latent.shape[-2:]) != pyramid.full:
-        raise ValueError(f"latent grid {tuple(latent.shape[-2:])} does not match the pyramid's {pyramid.full}")
+        raise ValueError(
+            f"latent grid {tuple(latent.shape[-2:])} does not match the pyramid's {pyramid.full}"
+        )
     seen = torch.zeros_like(latent)
     for k, grid in enumerate(pyramid.grids):
-        context = resize(seen, grid, "bilinear")
+        shown = context(seen, pyramid, k)
         residual = resize(latent - seen, grid, "area")
         bits = bits_of(residual)
         kept = bits if corrupt is None else corrupt(bits, k)
         seen = advance(seen, code_of(kept, latent.dtype, dim=1), pyramid)
-        yield Step(k, context, residual, bits, seen)
+        yield Step(k, shown, residual, bits, seen)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,9 @@ def quantize(latent: Tensor, pyramid: ScalePyramid, straight_through: bool = Fal
     return Quantized(bits, quantized, tuple(step.residual for step in steps), pyramid)
 
 
-def decode_bits(bits: tuple[Tensor, ...], pyramid: ScalePyramid, dtype: torch.dtype = torch.float32) -> Tensor:
+def decode_bits(
+    bits: tuple[Tensor, ...], pyramid: ScalePyramid, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Bits of the first scales (one bool [B, T, h, w, D] a scale) → their summed codes [B, D, T, H, W].
 
     Fewer scales than the pyramid has give the coarse picture those scales hold.

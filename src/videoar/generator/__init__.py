@@ -1,0 +1,1 @@
+"""Tokens → logits: the block-causal transformer of paper §4.2."""

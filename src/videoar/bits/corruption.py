@@ -1,0 +1,134 @@
+"""Teacher forcing and cross-frame error correction (paper §4.2, eq. 8 and Fig. 3).
+
+While training, some bits are flipped before they enter the context, as a sampler's mistakes would. Every later scale is
+then quantised from the residual that the *corrupted* path leaves, so the targets correct the injected errors.
+"""
+
+# B batch · D bits per token · T latent frames · K scales · L tokens
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.residual import Corrupt, context, walk
+
+CorruptionMode = Literal["off", "per_scale", "time_dependent", "inheritance"]
+
+
+@dataclass
+class CorruptionConfig:
+    """How training contexts are corrupted.
+
+    Raises:
+        ValueError: ratios outside 0 ≤ p_min ≤ p_max ≤ 0.5, a negative delta, or an unknown mode.
+    """
+
+    mode: CorruptionMode = "inheritance"
+    """off · per_scale (Infinity's: one ratio a sample, frame and scale, no ramp) · time_dependent (one ratio a sample and
+    frame, ramped over frames) · inheritance (the paper's full method: also the first scale inherits the last ratio)."""
+    p_min: float = 0.0
+    """Lower end of the flip ratio in the first frame."""
+    p_max: float = 0.25
+    """Upper end of the flip ratio in the first frame."""
+    delta: float = 0.01
+    """How much both ends grow from one latent frame to the next."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("off", "per_scale", "time_dependent", "inheritance"):
+            raise ValueError(
+                f"corruption mode {self.mode!r} is not off, per_scale, time_dependent or inheritance"
+            )
+        if not 0 <= self.p_min <= self.p_max <= 0.5:
+            raise ValueError(
+                f"flip ratios need 0 <= p_min <= p_max <= 0.5, got {self.p_min} and {self.p_max}"
+            )
+        if self.delta < 0:
+            raise ValueError(f"delta must not be negative, got {self.delta}")
+
+
+def flip_ratios(
+    config: CorruptionConfig,
+    batch: int,
+    frames: int,
+    scales: int,
+    rng: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """The flip ratio of every (sample, frame, scale), float [B, T, K], clipped to 0 … 0.5 (eq. 8).
+
+    time_dependent:  p(t) ~ U(p_min + δt, p_max + δt), shared by the scales of a frame; t counts from 0.
+    inheritance:     the same, but p(t, first scale) ~ U(p(t−1), p_max + δt) for t > 0.
+    """
+    if config.mode == "off":
+        return torch.zeros(batch, frames, scales, device=device)
+    draw = torch.rand(batch, frames, scales, generator=rng, device=device)
+    if config.mode == "per_scale":
+        return (config.p_min + (config.p_max - config.p_min) * draw).clamp(0, 0.5)
+    ramp = config.delta * torch.arange(frames, device=device, dtype=torch.float32)
+    of_frame = (config.p_min + ramp + (config.p_max - config.p_min) * draw[..., -1]).clamp(0, 0.5)
+    ratios = of_frame[..., None].repeat(1, 1, scales)
+    if config.mode == "inheritance" and frames > 1:
+        inherited = of_frame[:, :-1]
+        ceiling = (config.p_max + ramp[1:]).clamp(max=0.5)
+        first = inherited + (ceiling - inherited).clamp(min=0) * draw[:, 1:, 0]
+        # With a single scale the first is also the last; inheritance still starts each frame above the one before.
+        ratios = torch.cat([torch.cat([ratios[:, :1, :1], first[..., None]], 1), ratios[..., 1:]], 2)
+    return ratios
+
+
+def flips(ratios: Tensor, rng: torch.Generator | None = None) -> Corrupt:
+    """A corruption for `walk`: XOR each bit of scale k with ξ ~ Bernoulli(ratios[:, t, k]) (eq. 8).
+
+    Args:
+        ratios: flip ratios [B, T, K].
+    """
+
+    def corrupt(bits: Tensor, k: int) -> Tensor:
+        noise = torch.rand(bits.shape, generator=rng, device=bits.device)
+        return bits ^ (noise < ratios[:, None, :, k, None, None])
+
+    return corrupt
+
+
+@dataclass(frozen=True)
+class TeacherForcing:
+    """What the generator is shown and what it must predict.
+
+    Attributes:
+        tokens: context features, float [B, L, D]; the first scale of the first frame is zero, since the generator puts
+            its start token there.
+        targets: bits, bool [B, L, D].
+    """
+
+    tokens: Tensor
+    targets: Tensor
+
+
+def teacher_forcing(
+    latent: Tensor,
+    pyramid: ScalePyramid,
+    corruption: CorruptionConfig | None = None,
+    rng: torch.Generator | None = None,
+) -> TeacherForcing:
+    """Turn a continuous latent [B, D, T, H, W] into a training sequence of L = T·length tokens.
+
+    Input of (t, k > 1): frame t's accumulated (corrupted) codes at grid k. Input of (t > 1, k = 1): frame t−1's. With
+    corruption off, or all ratios zero, the targets are exactly the bits of `quantize`.
+    """
+    B, _, T = latent.shape[:3]
+    corrupt = None
+    if corruption is not None and corruption.mode != "off":
+        ratios = flip_ratios(corruption, B, T, len(pyramid), rng, latent.device)
+        corrupt = flips(ratios, rng)
+    steps = list(walk(latent.float(), pyramid, corrupt))
+    previous = F.pad(steps[-1].seen[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    shown = [context(previous, pyramid, 0), *(step.context for step in steps[1:])]
+    tokens = torch.cat([x.flatten(3) for x in shown], dim=3).flatten(2).transpose(1, 2)
+    targets = torch.cat([step.bits.flatten(3) for step in steps], dim=3).flatten(2).transpose(1, 2)
+    return TeacherForcing(tokens, targets)

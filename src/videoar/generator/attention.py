@@ -1,0 +1,141 @@
+"""Self-attention with QK-norm and RoPE, and the three ways its keys are found: dense mask, FlexAttention, KV cache."""
+
+# B batch · N heads · L tokens of this call · S keys · K head width · C width
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videoar.generator.rope import rotate
+
+
+class Attend(Protocol):
+    """How queries find their keys: q, k, v [B, N, L, K] of layer `layer` → attention output [B, N, L, K]."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+
+class DenseAttend:
+    """Teacher forcing with a dense bool mask [1 or B, 1, L, L] (None: everything is visible)."""
+
+    def __init__(self, mask: Tensor | None) -> None:
+        self.mask = mask
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+
+
+class KVCache:
+    """Preallocated keys and values of the frames that stay visible, for sampling with constant memory.
+
+        [ prefix | sink frames | ring of the last w frames | current frame ]
+
+    Visible keys are always one contiguous slice, so a sampling step needs no mask. The current frame is written behind
+    the stored ones; once the ring is full it has a place of its own at the end, and moves over the oldest frame when
+    the next frame begins. (RoPE is applied before storing, so the order of the keys does not matter.)
+
+    Args:
+        layers, batch, heads, head_width: the transformer's shape.
+        prefix: prefix tokens P. frame_length: tokens of one frame.
+        frames: latent frames that will be sampled in all. window, sinks: as in `visibility.visible`.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        shape: tuple[int, int, int],
+        prefix: int,
+        frame_length: int,
+        frames: int,
+        window: int = 0,
+        sinks: int = 0,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        batch, heads, head_width = shape
+        self.prefix, self.frame_length, self.sinks = prefix, frame_length, sinks
+        self.ring = window if window > 0 else frames
+        self.slots = min(frames, sinks + self.ring + 1)
+        room = prefix + self.slots * frame_length
+        # One tensor per layer: a step then reads and writes views without a copy.
+        self.keys = [
+            torch.empty(batch, heads, room, head_width, device=device, dtype=dtype) for _ in range(layers)
+        ]
+        self.values = [torch.empty_like(key) for key in self.keys]
+        self.stored: list[int] = []  # frame id in each slot, the current frame last
+        self.write = slice(0, 0)
+        self.mask: Tensor | None = None
+
+    def begin_frame(self, frame: int) -> None:
+        """Make room for latent frame `frame` (called once, in order)."""
+        if len(self.stored) == self.slots and self.slots > 0:
+            newest = self.stored[-1]
+            slot = self.sinks + (newest - self.sinks) % self.ring
+            source = self._slot(self.slots - 1)
+            target = self._slot(slot)
+            for memory in (*self.keys, *self.values):
+                memory[:, :, target] = memory[:, :, source]
+            self.stored[slot] = newest
+            self.stored[-1] = frame
+        else:
+            self.stored.append(frame)
+
+    def begin_step(self, first: int, last: int, with_prefix: bool, mask: Tensor | None) -> None:
+        """The next call writes tokens first … last−1 of the current frame (and the prefix before them)."""
+        start = self._slot(len(self.stored) - 1).start
+        self.write = slice(0 if with_prefix else start + first, start + last)
+        self.mask = mask
+
+    def key_frames(self) -> list[int]:
+        """Frame ids of the stored frames in the order of their keys, the current one last."""
+        return list(self.stored)
+
+    def _slot(self, index: int) -> slice:
+        start = self.prefix + index * self.frame_length
+        return slice(start, start + self.frame_length)
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.write], values[:, :, self.write] = k, v
+        end = self.write.stop
+        return F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=self.mask)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation of the last axis, computed in float32, with a learned gain if `affine`."""
+
+    def __init__(self, width: int, affine: bool = True, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.width, self.eps = width, eps
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, (self.width,), weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with RMS-normalised queries and keys (LLaMA-style, no biases).
+
+    Args:
+        width: C, a multiple of heads. heads: N. layer: index, which tells `attend` whose cache to use.
+    """
+
+    def __init__(self, width: int, heads: int, layer: int) -> None:
+        super().__init__()
+        self.heads, self.layer = heads, layer
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.query_norm, self.key_norm = RMSNorm(width // heads), RMSNorm(width // heads)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
+        """x [B, L, C] → [B, L, C]; `rotation`: cos and sin of RoPE, or None for absolute positions."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = self.query_norm(q), self.key_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        return self.out(attend(self.layer, q, k, v).transpose(1, 2).flatten(2))

@@ -1,0 +1,231 @@
+"""Conditions: class labels, text features or raw bytes become prefix tokens and one pooled vector."""
+
+# B batch · P prefix tokens · F text feature width · C width
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videoar.errors import UserError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a batch of samples is conditioned on.
+
+    Attributes:
+        tokens: prefix tokens, right-padded, [B, P, C].
+        lengths: real prefix tokens |Ψ| of each sample, long [B]; None when all P are real in every sample.
+        pooled: one vector a sample, which drives the adaptive modulation, [B, C].
+    """
+
+    tokens: Tensor
+    lengths: Tensor | None
+    pooled: Tensor
+
+    @property
+    def batch(self) -> int:
+        return self.tokens.shape[0]
+
+    def resolved_lengths(self) -> Tensor:
+        """`lengths`, also where it is None."""
+        if self.lengths is not None:
+            return self.lengths
+        return torch.full((self.batch,), self.tokens.shape[1], device=self.tokens.device)
+
+
+def stack(conditions: Sequence[Condition]) -> Condition:
+    """Concatenate along the batch, padding prefixes to the longest."""
+    longest = max(c.tokens.shape[1] for c in conditions)
+    tokens = torch.cat(
+        [nn.functional.pad(c.tokens, (0, 0, 0, longest - c.tokens.shape[1])) for c in conditions]
+    )
+    uniform = all(c.lengths is None and c.tokens.shape[1] == longest for c in conditions)
+    lengths = None if uniform else torch.cat([c.resolved_lengths() for c in conditions])
+    return Condition(tokens, lengths, torch.cat([c.pooled for c in conditions]))
+
+
+class NullCondition(nn.Module):
+    """The learned absence of a condition: one prefix token and one pooled vector, for classifier-free guidance."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(width) * 0.02)
+        self.pooled = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, batch: int) -> Condition:
+        """The null condition for `batch` samples."""
+        return Condition(self.token.expand(batch, 1, -1), None, self.pooled.expand(batch, -1))
+
+    def replace(self, condition: Condition, drop: Tensor) -> Condition:
+        """Put the null condition where `drop`, bool [B], is true."""
+        null = self.token.new_zeros(condition.tokens.shape[1:])
+        null = torch.cat([self.token[None], null[1:]])
+        tokens = torch.where(drop[:, None, None], null, condition.tokens)
+        pooled = torch.where(drop[:, None], self.pooled, condition.pooled)
+        single = condition.lengths is None and condition.tokens.shape[1] == 1
+        lengths = None if single else torch.where(drop, 1, condition.resolved_lengths())
+        return Condition(tokens, lengths, pooled)
+
+
+class ClassCondition(nn.Module):
+    """One prefix token a class. Accepts labels (long [B] or ints) or class names."""
+
+    def __init__(self, width: int, num_classes: int, class_names: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.num_classes, self.class_names = num_classes, tuple(class_names)
+        self.embedding = nn.Embedding(num_classes, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def labels(self, values: Tensor | Sequence[int | str]) -> Tensor:
+        """Validated label indices, long [B].
+
+        Raises:
+            UserError: an unknown class name or a label outside 0 … num_classes−1.
+        """
+        if not isinstance(values, Tensor):
+            values = torch.tensor([self._index(value) for value in values])
+        elif values.numel() and (int(values.min()) < 0 or int(values.max()) >= self.num_classes):
+            wrong = values[(values < 0) | (values >= self.num_classes)][0]
+            raise UserError(f"label {int(wrong)} is outside 0 … {self.num_classes - 1}")
+        return values.to(self.embedding.weight.device)
+
+    def _index(self, value: int | str) -> int:
+        if isinstance(value, str) and not value.isdigit():
+            if value not in self.class_names:
+                known = ", ".join(self.class_names[:20]) or "none: this model knows only label numbers"
+                raise UserError(f"unknown class {value!r}; known classes: {known}")
+            return self.class_names.index(value)
+        if not 0 <= int(value) < self.num_classes:
+            raise UserError(f"label {value} is outside 0 … {self.num_classes - 1}")
+        return int(value)
+
+    def forward(self, values: Tensor | Sequence[int | str]) -> Condition:
+        token = self.embedding(self.labels(values))
+        return Condition(token[:, None], None, token)
+
+
+class _PrefixProjection(nn.Module):
+    """Padded features [B, P, F] → prefix tokens and their mean as the pooled vector."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.token = nn.Linear(features, width)
+        self.pool = nn.Linear(features, width)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Condition:
+        features = self.norm(features)
+        real = (torch.arange(features.shape[1], device=features.device) < lengths[:, None])[..., None]
+        mean = (features * real).sum(1) / lengths[:, None]
+        return Condition(self.token(features) * real, lengths, self.pool(mean))
+
+
+class ByteCondition(nn.Module):
+    """Text with nothing to download: the prompt's UTF-8 bytes through a learned embedding."""
+
+    def __init__(self, width: int, max_tokens: int) -> None:
+        super().__init__()
+        self.max_tokens = max_tokens
+        self.embedding = nn.Embedding(256, width)
+        self.project = _PrefixProjection(width, width)
+
+    def forward(self, prompts: Sequence[str]) -> Condition:
+        """Raises UserError for an empty prompt or one longer than `max_tokens` bytes."""
+        encoded = [prompt.encode() for prompt in prompts]
+        for prompt, data in zip(prompts, encoded):
+            if not 1 <= len(data) <= self.max_tokens:
+                raise UserError(
+                    f"prompt of {len(data)} bytes; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}"
+                )
+        device = self.embedding.weight.device
+        lengths = torch.tensor([len(data) for data in encoded], device=device)
+        longest = max(len(data) for data in encoded)
+        ids = torch.tensor([list(data.ljust(longest, b"\0")) for data in encoded], device=device)
+        return self.project(self.embedding(ids), lengths)
+
+
+class TextCondition(nn.Module):
+    """Text through a frozen Hugging Face encoder (flan-t5 by name or path), loaded at the first prompt, cached on disk.
+
+    The encoder is no submodule: its weights never enter a checkpoint. Its features do not change, so each prompt's are
+    kept in memory and, with `cache_dir`, in one safetensors file a prompt.
+    """
+
+    def __init__(
+        self, width: int, encoder: str, features: int, max_tokens: int, cache_dir: str | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder_name, self.max_tokens = encoder, max_tokens
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
+        self.project = _PrefixProjection(features, width)
+        self._encoder: list[Any] = []
+        self._memory: dict[str, Tensor] = {}
+
+    def features(self, prompt: str) -> Tensor:
+        """The encoder's features of one prompt, float32 [P, F] on the CPU.
+
+        Raises:
+            UserError: transformers is missing, the encoder cannot be loaded, or the prompt is empty or too long.
+        """
+        if prompt not in self._memory:
+            key = hashlib.sha256(f"{self.encoder_name}\0{prompt}".encode()).hexdigest()[:32]
+            path = self.cache_dir / f"{key}.safetensors" if self.cache_dir else None
+            self._memory[prompt] = self._load(path) if path and path.exists() else self._encode(prompt, path)
+        return self._memory[prompt]
+
+    @staticmethod
+    def _load(path: Path) -> Tensor:
+        from safetensors.torch import load_file
+
+        return load_file(path)["features"].float()
+
+    def _encode(self, prompt: str, path: Path | None) -> Tensor:
+        if not self._encoder:
+            self._encoder = list(_load_text_encoder(self.encoder_name))
+        tokenizer, encoder = self._encoder
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        if not prompt or ids.shape[1] > self.max_tokens:
+            raise UserError(
+                f"prompt of {ids.shape[1]} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}"
+            )
+        with torch.no_grad():
+            features = encoder(input_ids=ids).last_hidden_state[0].float().contiguous()
+        if path is not None:
+            from safetensors.torch import save_file
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            save_file({"features": features.half()}, partial)
+            partial.rename(path)
+        return features.half().float()
+
+    def forward(self, prompts: Sequence[str]) -> Condition:
+        each = [self.features(prompt) for prompt in prompts]
+        device = self.project.token.weight.device
+        lengths = torch.tensor([f.shape[0] for f in each], device=device)
+        padded = nn.utils.rnn.pad_sequence(each, batch_first=True).to(device)
+        return self.project(padded, lengths)
+
+
+def _load_text_encoder(name: str) -> tuple[Any, Any]:
+    """(tokenizer, encoder) of a Hugging Face text encoder, on the CPU, frozen."""
+    try:
+        from transformers import AutoTokenizer, T5EncoderModel
+    except ImportError as error:
+        raise UserError("text conditions need transformers: pip install 'videoar[text]'") from error
+    try:
+        return AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(
+            name
+        ).eval().requires_grad_(False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}"
+        ) from error

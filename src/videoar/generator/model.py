@@ -1,0 +1,373 @@
+"""VideoAR's generator: a block-causal transformer that predicts the bits of every scale of every frame (paper §4.2).
+
+tokens [B, L, D] ─ embed ─┐
+start token, scale emb. ──┴─ [condition prefix | frame 1: scale 1 … K | frame 2: …] ─ blocks ─ head → logits [B, L, D]
+"""
+
+# B batch · P prefix · L video tokens · D bits per token · C width · T latent frames
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from videoar.bits.pyramid import ScalePyramid
+from videoar.errors import UserError
+from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
+from videoar.generator.blocks import Block
+from videoar.generator.conditioning import (
+    ByteCondition,
+    ClassCondition,
+    Condition,
+    NullCondition,
+    TextCondition,
+)
+from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
+from videoar.generator.visibility import PREFIX, SequenceIds, dense_mask
+from videoar.pretrained import Pretrained
+
+Labels = Sequence[int | str] | Tensor | Condition
+"""Class labels or names, prompts, or a Condition made before."""
+
+
+@dataclass
+class GeneratorConfig:
+    """Everything that fixes the generator's weights and what they mean; plain data.
+
+    Raises:
+        ValueError: heads that do not divide the width, an odd head width, or an unknown position, condition or attention.
+    """
+
+    latent_dim: int = 48
+    """D, bits per token; the tokenizer's."""
+    width: int = 1536
+    """C, the residual stream."""
+    depth: int = 24
+    """Transformer blocks."""
+    heads: int = 12
+    """Attention heads."""
+    hidden_ratio: float = 4.0
+    """Feed-forward width over C (SwiGLU: three matrices of C x hidden)."""
+    condition: Literal["class", "text", "bytes"] = "class"
+    """class labels · text through a frozen encoder · UTF-8 bytes (nothing to download)."""
+    num_classes: int = 101
+    """Classes, for `condition: class`."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in label order; empty if unknown."""
+    text_encoder: str = "google/flan-t5-xl"
+    """Hub name or folder of the frozen text encoder, for `condition: text`."""
+    text_features: int = 2048
+    """Width of the text encoder's features."""
+    max_prompt: int = 256
+    """Longest prompt, in tokens (text) or bytes (bytes)."""
+    position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"
+    """Positional scheme; the first two are ablations (paper Table 4)."""
+    normalised_positions: bool = False
+    """Spread spatial indices over the final grid instead of counting each scale's own cells."""
+    max_scales: int = 24
+    """Rows of the learned scale embedding."""
+    window: int = 0
+    """Earlier latent frames a frame sees; 0 = all (paper eq. 9)."""
+    sinks: int = 0
+    """First latent frames that stay visible beyond the window."""
+    attention: Literal["sdpa", "flex"] = "sdpa"
+    """Backend of teacher forcing: dense mask, or FlexAttention (GPU; long sequences)."""
+    tokenizer_fingerprint: str = ""
+    """Which tokenizer's bits this model speaks; empty = not trained yet."""
+
+    def __post_init__(self) -> None:
+        self.class_names = tuple(self.class_names)
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
+        choices = {
+            "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
+            "condition": ("class", "text", "bytes"),
+            "attention": ("sdpa", "flex"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> GeneratorConfig:
+        """`debug`, `atari`, or the paper's `videoar-l`, `videoar-xl`, `videoar-4b` (Appendix A), with fields replaced.
+
+        Raises:
+            UserError: an unknown preset.
+        """
+        if name not in PRESETS:
+            raise UserError(f"unknown generator preset {name!r}; there are {', '.join(PRESETS)}")
+        return replace(cls(**PRESETS[name]), **overrides)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "debug": {"latent_dim": 16, "width": 64, "depth": 2, "heads": 2, "num_classes": 4},
+    "atari": {"latent_dim": 32, "width": 512, "depth": 12, "heads": 8, "num_classes": 95},
+    "videoar-l": {"width": 1536, "depth": 24, "heads": 12},
+    "videoar-xl": {"width": 2048, "depth": 32, "heads": 16},
+    "videoar-4b": {"width": 2560, "depth": 36, "heads": 32, "condition": "text"},
+}
+
+
+@lru_cache(maxsize=32)
+def _ids(pyramid: ScalePyramid, frames: int, prefix: int, device: torch.device) -> SequenceIds:
+    return SequenceIds.build(pyramid, frames, prefix, device)
+
+
+class VideoAR(nn.Module, Pretrained):
+    """The generator. It knows D and a ScalePyramid, never the tokenizer.
+
+    Attributes:
+        checkpointing: recompute each block's activations in the backward pass instead of keeping them.
+    """
+
+    config_class: ClassVar[type] = GeneratorConfig
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        C, D = config.width, config.latent_dim
+        # 1. condition
+        self.encode_condition = _condition_encoder(config)
+        self.null = NullCondition(C)
+        # 2. token embedding
+        self.embed = nn.Linear(D, C)
+        self.start = nn.Parameter(torch.randn(C) * 0.02)
+        self.scale_embedding = nn.Embedding(config.max_scales, C)
+        # 3. transformer
+        hidden = round(config.hidden_ratio * C)
+        self.modulation = nn.Linear(C, 6 * C)
+        self.blocks = nn.ModuleList(Block(C, config.heads, hidden, layer) for layer in range(config.depth))
+        # 4. head
+        self.head_norm = RMSNorm(C, affine=False)
+        self.head_modulation = nn.Linear(C, 2 * C)
+        self.head = nn.Linear(C, D)
+        self.checkpointing = False
+        self._flex: dict[Any, Any] = {}
+        self._initialise()
+
+    def _initialise(self) -> None:
+        residual = 0.02 / (2 * self.config.depth) ** 0.5
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=residual if name.endswith((".out", ".down")) else 0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.scale_embedding.weight, std=0.02)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.head_modulation.weight)
+
+    # ---- conditions -------------------------------------------------------------------------------------------------
+
+    def condition(self, values: Labels) -> Condition:
+        """Encode labels or prompts; a Condition passes through."""
+        return values if isinstance(values, Condition) else self.encode_condition(values)
+
+    def drop_condition(self, condition: Condition, p: float, rng: torch.Generator | None = None) -> Condition:
+        """Replace each sample's condition by the null condition with probability p (classifier-free guidance)."""
+        device = condition.tokens.device
+        return self.null.replace(condition, torch.rand(condition.batch, generator=rng, device=device) < p)
+
+    # ---- teacher forcing --------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        tokens: Tensor,
+        condition: Labels,
+        pyramid: ScalePyramid,
+        frames: int,
+        *,
+        frame_keep: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of all bits of a clip, given the contexts of all its tokens (`bits.corruption.teacher_forcing`).
+
+        Args:
+            tokens: contexts [B, L, D], L = frames·pyramid.length; the first scale of the first frame is not read.
+            condition: labels, names, prompts, or an encoded Condition of B samples.
+            frames: latent frames T.
+            frame_keep: random frame mask, bool [B, T, T] (paper eq. 9), or None.
+
+        Returns:
+            logits [B, L, D]: log-odds that a bit is 1.
+
+        Raises:
+            ValueError: L or D does not fit, or the pyramid has more scales than the model.
+        """
+        self._check(tokens, pyramid, frames)
+        encoded = self.condition(condition)
+        x = self.embed_tokens(tokens, pyramid, slice(0, tokens.shape[1]))
+        prefix = encoded.tokens.shape[1]
+        attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep)
+        positions = video_positions(pyramid, frames, 0, self.config.normalised_positions, tokens.device)
+        x, rotation = self._with_positions(x, positions, encoded, with_prefix=True)
+        return self._head(self._transform(x, encoded, rotation, attend)[:, prefix:], encoded)
+
+    def _check(self, tokens: Tensor, pyramid: ScalePyramid, frames: int) -> None:
+        L, D = tokens.shape[1:]
+        if pyramid.sequence_length(frames) != L:
+            raise ValueError(f"{L} tokens, but {frames} frames of {pyramid.length} tokens were announced")
+        if self.config.latent_dim != D:
+            raise ValueError(f"tokens of {D} bits for a generator of {self.config.latent_dim}")
+        if len(pyramid) > self.config.max_scales:
+            raise ValueError(
+                f"a pyramid of {len(pyramid)} scales; this generator knows {self.config.max_scales}"
+            )
+
+    def _teacher_forcing_attend(
+        self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None
+    ) -> Attend:
+        config, prefix, device = self.config, condition.tokens.shape[1], condition.tokens.device
+        ids = _ids(pyramid, frames, prefix, device)
+        if config.attention == "flex":
+            from videoar.generator.flex import FlexAttend
+
+            key = (pyramid, frames, prefix, condition.batch, device)
+            if key not in self._flex:
+                self._flex[key] = FlexAttend(ids, condition.batch, config.window, config.sinks)
+            return self._flex[key].set(condition.lengths, frame_keep)
+        return DenseAttend(dense_mask(ids, ids, config.window, config.sinks, condition.lengths, frame_keep))
+
+    # ---- sampling ---------------------------------------------------------------------------------------------------
+
+    def new_cache(self, condition: Condition, pyramid: ScalePyramid, frames: int) -> KVCache:
+        """An empty KV cache for sampling `frames` latent frames under `condition`."""
+        c, weight = self.config, self.embed.weight
+        shape = (condition.batch, c.heads, c.width // c.heads)
+        prefix = condition.tokens.shape[1]
+        return KVCache(
+            c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype
+        )
+
+    def step(
+        self,
+        tokens: Tensor,
+        condition: Condition,
+        cache: KVCache,
+        pyramid: ScalePyramid,
+        frame: int,
+        scales: tuple[int, int],
+    ) -> Tensor:
+        """One transformer call: logits of scales first … last−1 of one frame, given everything in the cache.
+
+        Frames and scales come in order. The first call of all also takes the condition prefix in.
+
+        Args:
+            tokens: contexts of those scales, [B, n, D]. scales: (first, last).
+
+        Returns:
+            logits [B, n, D].
+        """
+        first, last = scales
+        inside = slice(pyramid.slices[first].start, pyramid.slices[last - 1].stop)
+        with_prefix = frame == 0 and first == 0
+        if first == 0:
+            cache.begin_frame(frame)
+        mask = self._step_mask(condition, cache, pyramid, frame, scales, with_prefix)
+        cache.begin_step(inside.start, inside.stop, with_prefix, mask)
+        x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
+        positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[
+            inside
+        ]
+        x, rotation = self._with_positions(x, positions, condition, with_prefix)
+        x = self._transform(x, condition, rotation, cache)
+        return self._head(x[:, condition.tokens.shape[1] :] if with_prefix else x, condition)
+
+    def _step_mask(
+        self,
+        condition: Condition,
+        cache: KVCache,
+        pyramid: ScalePyramid,
+        frame: int,
+        scales: tuple[int, int],
+        with_prefix: bool,
+    ) -> Tensor | None:
+        """None where every stored key is visible: one scale, prefixes of one length, prefix already stored."""
+        first, last = scales
+        if not with_prefix and last - first == 1 and condition.lengths is None:
+            return None
+        device, prefix = condition.tokens.device, condition.tokens.shape[1]
+        stored, stop = cache.key_frames(), pyramid.slices[last - 1].stop
+        scale = pyramid.scale_ids(device)
+        key_frame = torch.tensor(stored, device=device).repeat_interleave(pyramid.length)
+        key_scale = scale.repeat(len(stored))
+        end = (len(stored) - 1) * pyramid.length + stop
+        head = torch.full((prefix,), PREFIX, device=device)
+        zeros = torch.zeros_like(head)
+        key = SequenceIds(torch.cat([head, key_frame[:end]]), torch.cat([zeros, key_scale[:end]]))
+        own = scale[pyramid.slices[first].start : stop]
+        query = SequenceIds(torch.full_like(own, frame), own)
+        if with_prefix:
+            query = SequenceIds(torch.cat([head, query.frame]), torch.cat([zeros, query.scale]))
+        return dense_mask(query, key, 0, 0, condition.lengths)
+
+    # ---- shared -----------------------------------------------------------------------------------------------------
+
+    def embed_tokens(
+        self, tokens: Tensor, pyramid: ScalePyramid, inside: slice, first_frame: int = 0
+    ) -> Tensor:
+        """Contexts [B, n, D] at positions `inside` of the clip from frame `first_frame` on → embeddings [B, n, C] (eq. 7)."""
+        D = self.config.latent_dim
+        x = self.embed(tokens.to(self.embed.weight.dtype) * D**0.5)
+        if first_frame == 0 and inside.start == 0:
+            one = pyramid.lengths[0]
+            x = torch.cat([self.start.to(x.dtype).expand(x.shape[0], one, -1), x[:, one:]], dim=1)
+        scale = pyramid.scale_ids(tokens.device).repeat(-(-inside.stop // pyramid.length))[inside]
+        return x + self.scale_embedding(scale)
+
+    def _with_positions(
+        self, x: Tensor, positions: Tensor, condition: Condition, with_prefix: bool
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Prepend the prefix if asked, and give every token its position behind |Ψ| prefix tokens (eq. 7)."""
+        config, prefix = self.config, condition.tokens.shape[1]
+        if config.position == "absolute":
+            x = x + sinusoids(positions, config.width).to(x.dtype)
+        elif config.position == "rope2d":
+            x = x + sinusoids(positions[:, :1], config.width).to(x.dtype)
+        if with_prefix:
+            x = torch.cat([condition.tokens.to(x.dtype), x], dim=1)
+        if config.position == "absolute":
+            return x, None
+        lengths = condition.lengths
+        shifted = positions + prefix if lengths is None else positions + lengths[:, None, None]
+        if with_prefix:
+            head = prefix_positions(prefix, x.device)
+            head = head if lengths is None else head.expand(lengths.shape[0], -1, -1)
+            shifted = torch.cat([head, shifted], dim=-2)
+        cos, sin = rotations(shifted, config.width // config.heads, config.position)
+        return x, (cos, sin) if lengths is None else (cos[:, None], sin[:, None])
+
+    def _transform(
+        self, x: Tensor, condition: Condition, rotation: tuple[Tensor, Tensor] | None, attend: Attend
+    ) -> Tensor:
+        modulation = self.modulation(nn.functional.silu(condition.pooled)).unflatten(-1, (1, 6, -1))
+        for block in self.blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, modulation, rotation, attend, use_reentrant=False)
+            else:
+                x = block(x, modulation, rotation, attend)
+        return x
+
+    def _head(self, x: Tensor, condition: Condition) -> Tensor:
+        scale, shift = self.head_modulation(nn.functional.silu(condition.pooled))[:, None].chunk(2, dim=-1)
+        return self.head(self.head_norm(x) * (1 + scale) + shift)
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{name}={value}" for name, value in asdict(self.config).items() if name != "class_names"
+        )
+
+
+def _condition_encoder(config: GeneratorConfig) -> nn.Module:
+    if config.condition == "class":
+        return ClassCondition(config.width, config.num_classes, config.class_names)
+    if config.condition == "bytes":
+        return ByteCondition(config.width, config.max_prompt)
+    return TextCondition(config.width, config.text_encoder, config.text_features, config.max_prompt)

@@ -1,0 +1,255 @@
+"""The public sampling functions: one clip, a stream of frames, or shots that extend each other."""
+
+# B samples · T pixel frames · n latent frames
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from videoar.errors import UserError
+from videoar.generator.conditioning import Condition
+from videoar.generator.model import Labels, VideoAR
+from videoar.sampling.guidance import Guidance
+from videoar.sampling.sampler import LatentSampler, Progress, SamplingOptions
+from videoar.tokenizer.model import VideoTokenizer
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What `generate` returns.
+
+    Attributes:
+        video: float [B, 3, T, H, W] in [-1, 1].
+        bits: one bool [B, T', h, w, D] a scale.
+        steps: transformer calls made.
+    """
+
+    video: Tensor
+    bits: tuple[Tensor, ...]
+    steps: int
+
+
+def check_pair(generator: VideoAR, tokenizer: VideoTokenizer) -> None:
+    """Refuse a tokenizer whose bits the generator does not speak.
+
+    Raises:
+        UserError: another number of bits, or another fingerprint than the one the generator was trained with.
+    """
+    own, other = generator.config.latent_dim, tokenizer.config.latent_dim
+    if own != other:
+        raise UserError(
+            f"the generator speaks {own} bits a token, the tokenizer {other}: they do not belong together"
+        )
+    expected = generator.config.tokenizer_fingerprint
+    if expected and expected != tokenizer.fingerprint():
+        raise UserError(
+            f"the generator was trained with tokenizer {expected}, this one is {tokenizer.fingerprint()}: "
+            "their bits mean different things"
+        )
+
+
+def latent_frames(tokenizer: VideoTokenizer, frames: int) -> int:
+    """Latent frames of a clip of `frames` pixel frames.
+
+    Raises:
+        UserError: the frame count is not 1 + n·(temporal ratio).
+    """
+    ratio = tokenizer.config.temporal_ratio
+    if frames < 1 or (frames - 1) % ratio:
+        near = max(0, frames - 1) // ratio
+        raise UserError(
+            f"{frames} frames are not 1 + {ratio}·n; use {1 + near * ratio} or {1 + (near + 1) * ratio}"
+        )
+    return 1 + (frames - 1) // ratio
+
+
+def encode_prefix(
+    tokenizer: VideoTokenizer, prefix: Tensor, batch: int, size: tuple[int, int], frames: int
+) -> Tensor:
+    """Given pixels → latent [B, D, n, H, W] that a clip of `frames` frames starts with.
+
+    Args:
+        prefix: an image [3, H, W] or clip [3, T, H, W] for all samples, or a batch of clips [B, 3, T, H, W], in [-1, 1].
+
+    Raises:
+        UserError: wrong size, frame count or batch, or a prefix that fills the whole clip.
+    """
+    shapes = {3: lambda p: p[None, :, None], 4: lambda p: p[None], 5: lambda p: p}
+    if prefix.ndim not in shapes:
+        raise UserError(
+            f"a prefix is [3, H, W], [3, T, H, W] or [B, 3, T, H, W], got shape {tuple(prefix.shape)}"
+        )
+    clip = shapes[prefix.ndim](prefix)
+    clip = clip.expand(batch, -1, -1, -1, -1) if clip.shape[0] == 1 else clip
+    if clip.shape[0] != batch:
+        raise UserError(f"a prefix of {clip.shape[0]} clips for {batch} samples")
+    if tuple(clip.shape[-2:]) != tuple(size):
+        raise UserError(
+            f"a prefix of {clip.shape[-2]}x{clip.shape[-1]} pixels for a clip of {size[0]}x{size[1]}"
+        )
+    if clip.shape[2] >= frames:
+        raise UserError(f"a prefix of {clip.shape[2]} frames leaves nothing to sample in a clip of {frames}")
+    latent_frames(tokenizer, clip.shape[2])
+    weight = next(tokenizer.parameters())
+    return tokenizer.encode(clip.to(weight.device, weight.dtype)).float()
+
+
+@torch.no_grad()
+def sample_latents(
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    condition: Labels,
+    *,
+    frames: int,
+    size: tuple[int, int],
+    seed: int | Sequence[int],
+    options: SamplingOptions,
+    prefix: Tensor | None = None,
+    progress: Progress | None = None,
+) -> LatentSampler:
+    """Check everything that can be wrong, then make the sampler of one clip a condition entry."""
+    check_pair(generator, tokenizer)
+    ratio = tokenizer.config.spatial_ratio
+    if size[0] % ratio or size[1] % ratio or min(size) < ratio:
+        raise UserError(f"{size[0]}x{size[1]} pixels are not multiples of {ratio}")
+    batch = condition.batch if isinstance(condition, Condition) else len(condition)
+    total = latent_frames(tokenizer, frames)
+    given = None if prefix is None else encode_prefix(tokenizer, prefix, batch, size, frames)
+    seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
+    pyramid = tokenizer.pyramid(*size)
+    return LatentSampler(generator, condition, pyramid, total, seeds, options, given, progress)
+
+
+@torch.no_grad()
+def generate(
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    condition: Labels,
+    frames: int = 17,
+    size: tuple[int, int] = (128, 128),
+    seed: int | Sequence[int] = 0,
+    guidance: Guidance | float | str | None = None,
+    temperature: float | Sequence[float] = 1.0,
+    greedy: bool = False,
+    prefix: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Sample:
+    """Sample one video for each entry of `condition` (class-conditional, text, I2V and V2V).
+
+    Args:
+        condition: class names or labels, or prompts, as the generator's config says.
+        frames: pixel frames, 1 + 4n. size: (height, width) in pixels, multiples of 16.
+        seed: sample i uses seed + i (or seed[i]), whatever the batch.
+        guidance: a `Guidance`, `"none" | "ucf101" | "text"`, a constant γ, or None: the paper's schedule for the
+            generator's kind of condition.
+        temperature: a float, or one a scale. greedy: no randomness at all.
+        prefix: an image [3, H, W] or clip [3, T, H, W] or [B, 3, T, H, W] in [-1, 1] that the video starts with. It
+            comes back as the tokenizer reconstructs it.
+
+    Raises:
+        UserError: an unknown label, a size or frame count the tokenizer does not take, a prefix that does not fit, or a
+            tokenizer that does not belong to the generator.
+    """
+    if guidance is None:
+        guidance = "ucf101" if generator.config.condition == "class" else "text"
+    heat = tuple(temperature) if isinstance(temperature, Sequence) else float(temperature)
+    options = SamplingOptions(Guidance.of(guidance), heat, greedy)
+    sampler = sample_latents(
+        generator,
+        tokenizer,
+        condition,
+        frames=frames,
+        size=size,
+        seed=seed,
+        options=options,
+        prefix=prefix,
+        progress=progress,
+    )
+    sampled = list(sampler.frames())
+    latent = torch.cat([frame.latent for frame in sampled], dim=2)
+    video = tokenizer.decode(latent.to(next(tokenizer.parameters()).dtype))
+    bits = tuple(torch.cat(scale, dim=1) for scale in zip(*(frame.bits for frame in sampled)))
+    return Sample(video, bits, sampler.steps)
+
+
+@torch.no_grad()
+def generate_stream(
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    condition: Labels,
+    *,
+    frames: int,
+    size: tuple[int, int],
+    seed: int | Sequence[int] = 0,
+    options: SamplingOptions,
+    prefix: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Like `generate`, but yields pixels [B, 3, n, H, W] while later frames are still being sampled.
+
+    Memory for pixels and decoder state does not grow with the length; with a window in the generator's config neither
+    does the KV cache.
+    """
+    sampler = sample_latents(
+        generator,
+        tokenizer,
+        condition,
+        frames=frames,
+        size=size,
+        seed=seed,
+        options=options,
+        prefix=prefix,
+        progress=progress,
+    )
+    dtype = next(tokenizer.parameters()).dtype
+    yield from tokenizer.decode_stream(frame.latent.to(dtype) for frame in sampler.frames())
+
+
+def extend(
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    condition: Labels,
+    *,
+    seconds: float,
+    fps: float,
+    shot: int,
+    overlap: int,
+    size: tuple[int, int],
+    seed: int = 0,
+    options: SamplingOptions,
+    prefix: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Multi-shot extension by frame re-encoding (paper §1, Fig. 5): yields pixels [B, 3, n, H, W] until `seconds`.
+
+    Each shot samples `shot` pixel frames; the last `overlap` frames of one are encoded afresh as the given start of the
+    next, so positions, cache and memory stay those of one shot.
+
+    Args:
+        shot, overlap: pixel frames, both 1 + 4n, overlap < shot.
+    """
+    latent_frames(tokenizer, overlap)
+    if overlap >= shot:
+        raise UserError(f"an overlap of {overlap} frames leaves nothing of a shot of {shot}")
+    wanted, produced, index = max(1, round(seconds * fps)), 0, 0
+    while produced < wanted:
+        stream = generate_stream(
+            generator,
+            tokenizer,
+            condition,
+            frames=shot,
+            size=size,
+            seed=seed + 10_007 * index,
+            options=options,
+            prefix=prefix,
+            progress=progress,
+        )
+        known = overlap if index else 0  # these frames were already shown by the shot before
+        clip = torch.cat(list(stream), dim=2)
+        fresh = clip[:, :, known:][:, :, : wanted - produced]
+        yield fresh
+        produced, index, prefix = produced + fresh.shape[2], index + 1, clip[:, :, -overlap:]

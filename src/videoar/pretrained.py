@@ -46,7 +46,7 @@ class Pretrained(PyTorchModelHubMixin):
     config_class: ClassVar[type]
     config: Any
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
         """Write `config.json` and `model.safetensors` to a folder; each file appears whole or not at all."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ class Pretrained(PyTorchModelHubMixin):
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load a model in eval mode from a folder, or from a hub name such as `user/model`.
 
         Keyword arguments: `revision`, `cache_dir`, `token` (hub), `dtype` (of the parameters, default as saved).
@@ -86,7 +86,7 @@ class Pretrained(PyTorchModelHubMixin):
             raise UserError(f"{folder} is no folder with a saved {cls.__name__}")
         else:
             config_path, weights_path = cls._download(str(pretrained_model_name_or_path), kwargs)
-        model = cls(cls._read_config(config_path))  # type: ignore[call-arg]
+        model = cls(cls._read_config(config_path))
         model._load(weights_path)
         return model.to(dtype).eval() if dtype is not None else model.eval()  # type: ignore[attr-defined]
 

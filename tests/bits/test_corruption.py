@@ -30,9 +30,7 @@ def _slow(latent, pyramid, config, rng):
                 elif config.mode == "inheritance" and t > 0 and k == 0:
                     p = p_last + max(min(high, 0.5) - p_last, 0) * draw[b, t, 0].item()
                 shown = last_seen if k == 0 else seen
-                tokens.append(
-                    F.interpolate(shown, grid, mode="bilinear", align_corners=False)[0].flatten(1).T
-                )
+                tokens.append(F.interpolate(shown, grid, mode="bilinear", align_corners=False)[0].flatten(1).T)
                 bits = F.interpolate(latent[b : b + 1, :, t] - seen, grid, mode="area") > 0
                 targets.append(bits[0].flatten(1).T)
                 flipped = bits ^ (noise[k][b, :, t] < p)
@@ -57,9 +55,7 @@ def test_zero_ratio_is_no_corruption_bit_for_bit():
     latent = torch.randn(2, 8, 3, 4, 4)
     plain = teacher_forcing(latent, PYRAMID)
     for mode in MODES:
-        zero = teacher_forcing(
-            latent, PYRAMID, CorruptionConfig(mode, 0.0, 0.0, 0.0), torch.Generator().manual_seed(1)
-        )
+        zero = teacher_forcing(latent, PYRAMID, CorruptionConfig(mode, 0.0, 0.0, 0.0), torch.Generator().manual_seed(1))
         assert torch.equal(zero.tokens, plain.tokens) and torch.equal(zero.targets, plain.targets)
     assert torch.equal(plain.targets, flatten_bits(quantize(latent, PYRAMID).bits))
 
@@ -96,15 +92,11 @@ def test_ratios_ramp_over_frames_and_are_inherited():
 
 
 def test_ratios_are_clipped_to_one_half():
-    p = flip_ratios(
-        CorruptionConfig("inheritance", 0.4, 0.5, 0.1), 100, 8, 3, torch.Generator().manual_seed(0)
-    )
+    p = flip_ratios(CorruptionConfig("inheritance", 0.4, 0.5, 0.1), 100, 8, 3, torch.Generator().manual_seed(0))
     assert p.max() <= 0.5
 
 
-@pytest.mark.parametrize(
-    "values", [{"p_min": 0.3, "p_max": 0.2}, {"p_max": 0.7}, {"delta": -1.0}, {"mode": "x"}]
-)
+@pytest.mark.parametrize("values", [{"p_min": 0.3, "p_max": 0.2}, {"p_max": 0.7}, {"delta": -1.0}, {"mode": "x"}])
 def test_bad_values_are_refused(values):
     with pytest.raises(ValueError):
         CorruptionConfig(**values)

@@ -37,5 +37,5 @@ def test_positions_native_and_normalised():
 
 @pytest.mark.parametrize("grids", [(), ((0, 1),), ((2, 2), (1, 1)), ((2, 2), (2, 2))])
 def test_bad_grids_are_refused(grids):
-    with pytest.raises(ValueError, match="grid|pyramid"):
+    with pytest.raises(ValueError, match=r"grid|pyramid"):
         ScalePyramid(grids)

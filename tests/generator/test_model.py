@@ -13,10 +13,7 @@ PROMPTS = ["a ball", "two paddles and a ball"]
 
 def _tokens(model, pyramid, batch=2, frames=FRAMES):
     generator = torch.Generator().manual_seed(1)
-    return (
-        torch.randn(batch, pyramid.sequence_length(frames), model.config.latent_dim, generator=generator)
-        * 0.3
-    )
+    return torch.randn(batch, pyramid.sequence_length(frames), model.config.latent_dim, generator=generator) * 0.3
 
 
 def _cached_logits(model, tokens, condition, pyramid, frames, given=0):
@@ -106,9 +103,7 @@ def test_a_prompt_shifts_the_video_by_its_length(make_generator, pyramid):
     tokens = _tokens(model, pyramid, batch=1)
     c = model.condition(["abc"])
     longer = Condition(torch.cat([c.tokens, c.tokens[:, :1]], 1), c.lengths + 1, c.pooled)
-    assert not torch.allclose(
-        model(tokens, c, pyramid, FRAMES), model(tokens, longer, pyramid, FRAMES), atol=1e-3
-    )
+    assert not torch.allclose(model(tokens, c, pyramid, FRAMES), model(tokens, longer, pyramid, FRAMES), atol=1e-3)
 
 
 @torch.no_grad()

@@ -18,15 +18,11 @@ def _slow_1d_rope(x, index):
 def test_text_alone_is_native_1d_rope():
     x = torch.randn(2, 3, 20, K, dtype=torch.float64)
     cos, sin = rotations(prefix_positions(20), K, "multiscale_temporal_rope")
-    assert torch.allclose(
-        rotate(x.float(), cos, sin).double(), _slow_1d_rope(x, torch.arange(20.0)), atol=1e-4
-    )
+    assert torch.allclose(rotate(x.float(), cos, sin).double(), _slow_1d_rope(x, torch.arange(20.0)), atol=1e-4)
 
 
 def _scores(q, k, at_q, at_k):
-    rq, rk = (
-        rotations(torch.tensor([p], dtype=torch.float32), K, "multiscale_temporal_rope") for p in (at_q, at_k)
-    )
+    rq, rk = (rotations(torch.tensor([p], dtype=torch.float32), K, "multiscale_temporal_rope") for p in (at_q, at_k))
     return (rotate(q, *rq) * rotate(k, *rk)).sum(-1)
 
 
@@ -40,9 +36,7 @@ def test_scores_depend_on_offsets_only():
 def test_time_is_seen_and_space_is_the_same_in_every_frame():
     """Moving a key in time changes the score; moving query and key to another frame together does not."""
     q, k = torch.randn(1, 1, 1, K), torch.randn(1, 1, 1, K)
-    assert not torch.allclose(
-        _scores(q, k, (5, 1, 1), (4, 1, 1)), _scores(q, k, (5, 1, 1), (3, 1, 1)), atol=1e-3
-    )
+    assert not torch.allclose(_scores(q, k, (5, 1, 1), (4, 1, 1)), _scores(q, k, (5, 1, 1), (3, 1, 1)), atol=1e-3)
     assert torch.allclose(_scores(q, k, (5, 1, 2), (5, 0, 1)), _scores(q, k, (2, 1, 2), (2, 0, 1)), atol=1e-5)
     positions = video_positions(PYRAMID, 4).reshape(4, PYRAMID.length, 3)
     assert (positions[:, :, 1:] == positions[:1, :, 1:]).all(), "h and w do not change from frame to frame"

@@ -30,8 +30,8 @@ class CorruptionConfig:
     """
 
     mode: CorruptionMode = "inheritance"
-    """off · per_scale (Infinity's: one ratio a sample, frame and scale, no ramp) · time_dependent (one ratio a sample and
-    frame, ramped over frames) · inheritance (the paper's full method: also the first scale inherits the last ratio)."""
+    """off · per_scale (Infinity's: one ratio a sample, frame and scale, no ramp) · time_dependent (one ratio a
+    sample and frame, ramped over frames) · inheritance (the paper's full method: also the first scale inherits the last ratio)."""
     p_min: float = 0.0
     """Lower end of the flip ratio in the first frame."""
     p_max: float = 0.25
@@ -41,13 +41,9 @@ class CorruptionConfig:
 
     def __post_init__(self) -> None:
         if self.mode not in ("off", "per_scale", "time_dependent", "inheritance"):
-            raise ValueError(
-                f"corruption mode {self.mode!r} is not off, per_scale, time_dependent or inheritance"
-            )
+            raise ValueError(f"corruption mode {self.mode!r} is not off, per_scale, time_dependent or inheritance")
         if not 0 <= self.p_min <= self.p_max <= 0.5:
-            raise ValueError(
-                f"flip ratios need 0 <= p_min <= p_max <= 0.5, got {self.p_min} and {self.p_max}"
-            )
+            raise ValueError(f"flip ratios need 0 <= p_min <= p_max <= 0.5, got {self.p_min} and {self.p_max}")
         if self.delta < 0:
             raise ValueError(f"delta must not be negative, got {self.delta}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class ScalePyramid:
         for h, w in grids:
             if h < 1 or w < 1:
                 raise ValueError(f"pyramid grid {h}x{w} has a side below 1")
-        for (h0, w0), (h1, w1) in zip(grids, grids[1:]):
+        for (h0, w0), (h1, w1) in pairwise(grids):
             if h1 < h0 or w1 < w0 or (h0, w0) == (h1, w1):
                 raise ValueError(f"pyramid grids must grow, but {h0}x{w0} is followed by {h1}x{w1}")
 
@@ -58,9 +58,7 @@ class ScalePyramid:
         if height < 1 or width < 1:
             raise ValueError(f"a latent grid needs sides of at least 1, got {height}x{width}")
         short = min(height, width)
-        scaled = [
-            (round(height * side / short), round(width * side / short)) for side in _ladder(short) if side > 1
-        ]
+        scaled = [(round(height * side / short), round(width * side / short)) for side in _ladder(short) if side > 1]
         grids = [(1, 1), *scaled, (height, width)]
         return cls(tuple(dict.fromkeys(grids)))
 
@@ -100,9 +98,7 @@ class ScalePyramid:
     def scale_ids(self, device: torch.device | None = None) -> Tensor:
         """Scale index of each token of one frame, long [length]."""
         lengths = torch.tensor(self.lengths, device=device)
-        return torch.repeat_interleave(
-            torch.arange(len(self), device=device), lengths, output_size=self.length
-        )
+        return torch.repeat_interleave(torch.arange(len(self), device=device), lengths, output_size=self.length)
 
     def grid_positions(self, normalised: bool = False, device: torch.device | None = None) -> Tensor:
         """(h, w) index of each token of one frame, float [length, 2].

@@ -84,9 +84,7 @@ def walk(latent: Tensor, pyramid: ScalePyramid, corrupt: Corrupt | None = None) 
         ValueError: the latent's grid is not the pyramid's.
     """
     if tuple(latent.shape[-2:]) != pyramid.full:
-        raise ValueError(
-            f"latent grid {tuple(latent.shape[-2:])} does not match the pyramid's {pyramid.full}"
-        )
+        raise ValueError(f"latent grid {tuple(latent.shape[-2:])} does not match the pyramid's {pyramid.full}")
     seen = torch.zeros_like(latent)
     for k, grid in enumerate(pyramid.grids):
         shown = context(seen, pyramid, k)
@@ -128,9 +126,7 @@ def quantize(latent: Tensor, pyramid: ScalePyramid, straight_through: bool = Fal
     return Quantized(bits, quantized, tuple(step.residual for step in steps), pyramid)
 
 
-def decode_bits(
-    bits: tuple[Tensor, ...], pyramid: ScalePyramid, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def decode_bits(bits: tuple[Tensor, ...], pyramid: ScalePyramid, dtype: torch.dtype = torch.float32) -> Tensor:
     """Bits of the first scales (one bool [B, T, h, w, D] a scale) → their summed codes [B, D, T, H, W].
 
     Fewer scales than the pyramid has give the coarse picture those scales hold.

@@ -62,9 +62,7 @@ class KVCache:
         self.slots = min(frames, sinks + self.ring + 1)
         room = prefix + self.slots * frame_length
         # One tensor per layer: a step then reads and writes views without a copy.
-        self.keys = [
-            torch.empty(batch, heads, room, head_width, device=device, dtype=dtype) for _ in range(layers)
-        ]
+        self.keys = [torch.empty(batch, heads, room, head_width, device=device, dtype=dtype) for _ in range(layers)]
         self.values = [torch.empty_like(key) for key in self.keys]
         self.stored: list[int] = []  # frame id in each slot, the current frame last
         self.write = slice(0, 0)

@@ -36,9 +36,7 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(width, hidden)
         self.modulation = nn.Parameter(torch.zeros(6, width))
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend
-    ) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x [B, L, C] → [B, L, C]. Scales and gates are offsets from 1, so a zero modulation is a plain block."""
         scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.modulation).unbind(-2)
         h = self.attention_norm(x) * (1 + scale1) + shift1

@@ -44,9 +44,7 @@ class Condition:
 def stack(conditions: Sequence[Condition]) -> Condition:
     """Concatenate along the batch, padding prefixes to the longest."""
     longest = max(c.tokens.shape[1] for c in conditions)
-    tokens = torch.cat(
-        [nn.functional.pad(c.tokens, (0, 0, 0, longest - c.tokens.shape[1])) for c in conditions]
-    )
+    tokens = torch.cat([nn.functional.pad(c.tokens, (0, 0, 0, longest - c.tokens.shape[1])) for c in conditions])
     uniform = all(c.lengths is None and c.tokens.shape[1] == longest for c in conditions)
     lengths = None if uniform else torch.cat([c.resolved_lengths() for c in conditions])
     return Condition(tokens, lengths, torch.cat([c.pooled for c in conditions]))
@@ -142,9 +140,7 @@ class ByteCondition(nn.Module):
         encoded = [prompt.encode() for prompt in prompts]
         for prompt, data in zip(prompts, encoded):
             if not 1 <= len(data) <= self.max_tokens:
-                raise UserError(
-                    f"prompt of {len(data)} bytes; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}"
-                )
+                raise UserError(f"prompt of {len(data)} bytes; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
         device = self.embedding.weight.device
         lengths = torch.tensor([len(data) for data in encoded], device=device)
         longest = max(len(data) for data in encoded)
@@ -159,9 +155,7 @@ class TextCondition(nn.Module):
     kept in memory and, with `cache_dir`, in one safetensors file a prompt.
     """
 
-    def __init__(
-        self, width: int, encoder: str, features: int, max_tokens: int, cache_dir: str | None = None
-    ) -> None:
+    def __init__(self, width: int, encoder: str, features: int, max_tokens: int, cache_dir: str | None = None) -> None:
         super().__init__()
         self.encoder_name, self.max_tokens = encoder, max_tokens
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
@@ -193,9 +187,7 @@ class TextCondition(nn.Module):
         tokenizer, encoder = self._encoder
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         if not prompt or ids.shape[1] > self.max_tokens:
-            raise UserError(
-                f"prompt of {ids.shape[1]} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}"
-            )
+            raise UserError(f"prompt of {ids.shape[1]} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
         with torch.no_grad():
             features = encoder(input_ids=ids).last_hidden_state[0].float().contiguous()
         if path is not None:
@@ -222,10 +214,6 @@ def _load_text_encoder(name: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise UserError("text conditions need transformers: pip install 'videoar[text]'") from error
     try:
-        return AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(
-            name
-        ).eval().requires_grad_(False)
+        return AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(name).eval().requires_grad_(False)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}"
-        ) from error
+        raise UserError(f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}") from error

@@ -1,7 +1,7 @@
 """FlexAttention backend: the same visibility as the dense mask, without a dense mask (long sequences on a GPU).
 
-The block mask is built once for a geometry. What a random frame mask or a batch of prompts changes lives in small tensors
-that the mask function reads, so nothing is recompiled when their contents change.
+The block mask is built once for a geometry. What a random frame mask or a batch of prompts changes lives in small
+tensors that the mask function reads, so nothing is recompiled when their contents change.
 """
 
 # B batch · N heads · S sequence · K head width · T latent frames
@@ -20,7 +20,7 @@ BLOCK = 128
 
 
 @lru_cache(maxsize=1)
-def _compiled():  # type: ignore[no-untyped-def]
+def _compiled():
     """`flex_attention` fused by the compiler; uncompiled it would materialise every score."""
     return torch.compile(flex_attention, dynamic=False)
 
@@ -65,9 +65,7 @@ class FlexAttend:
     def set(self, prefix_lengths: Tensor | None, frame_keep: Tensor | None) -> FlexAttend:
         """Choose what this forward pass hides beyond the geometry; contents are copied, never re-captured."""
         self.mask = self.plain if prefix_lengths is None and frame_keep is None else self.general
-        self.prefix_lengths.fill_(self.prefix) if prefix_lengths is None else self.prefix_lengths.copy_(
-            prefix_lengths
-        )
+        self.prefix_lengths.fill_(self.prefix) if prefix_lengths is None else self.prefix_lengths.copy_(prefix_lengths)
         self.frame_keep.fill_(True) if frame_keep is None else self.frame_keep.copy_(frame_keep)
         return self
 

@@ -9,16 +9,15 @@ start token, scale emb. ──┴─ [condition prefix | frame 1: scale 1 … K 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videoar.bits.pyramid import ScalePyramid
-from videoar.errors import UserError
 from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
 from videoar.generator.blocks import Block
 from videoar.generator.conditioning import (
@@ -28,93 +27,13 @@ from videoar.generator.conditioning import (
     NullCondition,
     TextCondition,
 )
+from videoar.generator.config import GeneratorConfig
 from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
 from videoar.generator.visibility import PREFIX, SequenceIds, dense_mask
 from videoar.pretrained import Pretrained
 
 Labels = Sequence[int | str] | Tensor | Condition
 """Class labels or names, prompts, or a Condition made before."""
-
-
-@dataclass
-class GeneratorConfig:
-    """Everything that fixes the generator's weights and what they mean; plain data.
-
-    Raises:
-        ValueError: heads that do not divide the width, an odd head width, or an unknown position, condition or attention.
-    """
-
-    latent_dim: int = 48
-    """D, bits per token; the tokenizer's."""
-    width: int = 1536
-    """C, the residual stream."""
-    depth: int = 24
-    """Transformer blocks."""
-    heads: int = 12
-    """Attention heads."""
-    hidden_ratio: float = 4.0
-    """Feed-forward width over C (SwiGLU: three matrices of C x hidden)."""
-    condition: Literal["class", "text", "bytes"] = "class"
-    """class labels · text through a frozen encoder · UTF-8 bytes (nothing to download)."""
-    num_classes: int = 101
-    """Classes, for `condition: class`."""
-    class_names: tuple[str, ...] = ()
-    """Names of the classes in label order; empty if unknown."""
-    text_encoder: str = "google/flan-t5-xl"
-    """Hub name or folder of the frozen text encoder, for `condition: text`."""
-    text_features: int = 2048
-    """Width of the text encoder's features."""
-    max_prompt: int = 256
-    """Longest prompt, in tokens (text) or bytes (bytes)."""
-    position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"
-    """Positional scheme; the first two are ablations (paper Table 4)."""
-    normalised_positions: bool = False
-    """Spread spatial indices over the final grid instead of counting each scale's own cells."""
-    max_scales: int = 24
-    """Rows of the learned scale embedding."""
-    window: int = 0
-    """Earlier latent frames a frame sees; 0 = all (paper eq. 9)."""
-    sinks: int = 0
-    """First latent frames that stay visible beyond the window."""
-    attention: Literal["sdpa", "flex"] = "sdpa"
-    """Backend of teacher forcing: dense mask, or FlexAttention (GPU; long sequences)."""
-    tokenizer_fingerprint: str = ""
-    """Which tokenizer's bits this model speaks; empty = not trained yet."""
-
-    def __post_init__(self) -> None:
-        self.class_names = tuple(self.class_names)
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
-        choices = {
-            "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
-            "condition": ("class", "text", "bytes"),
-            "attention": ("sdpa", "flex"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
-
-    @classmethod
-    def preset(cls, name: str, **overrides: Any) -> GeneratorConfig:
-        """`debug`, `atari`, or the paper's `videoar-l`, `videoar-xl`, `videoar-4b` (Appendix A), with fields replaced.
-
-        Raises:
-            UserError: an unknown preset.
-        """
-        if name not in PRESETS:
-            raise UserError(f"unknown generator preset {name!r}; there are {', '.join(PRESETS)}")
-        return replace(cls(**PRESETS[name]), **overrides)
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "debug": {"latent_dim": 16, "width": 64, "depth": 2, "heads": 2, "num_classes": 4},
-    "atari": {"latent_dim": 32, "width": 512, "depth": 12, "heads": 8, "num_classes": 95},
-    "videoar-l": {"width": 1536, "depth": 24, "heads": 12},
-    "videoar-xl": {"width": 2048, "depth": 32, "heads": 16},
-    "videoar-4b": {"width": 2560, "depth": 36, "heads": 32, "condition": "text"},
-}
 
 
 @lru_cache(maxsize=32)
@@ -217,9 +136,7 @@ class VideoAR(nn.Module, Pretrained):
         if self.config.latent_dim != D:
             raise ValueError(f"tokens of {D} bits for a generator of {self.config.latent_dim}")
         if len(pyramid) > self.config.max_scales:
-            raise ValueError(
-                f"a pyramid of {len(pyramid)} scales; this generator knows {self.config.max_scales}"
-            )
+            raise ValueError(f"a pyramid of {len(pyramid)} scales; this generator knows {self.config.max_scales}")
 
     def _teacher_forcing_attend(
         self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None
@@ -242,9 +159,7 @@ class VideoAR(nn.Module, Pretrained):
         c, weight = self.config, self.embed.weight
         shape = (condition.batch, c.heads, c.width // c.heads)
         prefix = condition.tokens.shape[1]
-        return KVCache(
-            c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype
-        )
+        return KVCache(c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype)
 
     def step(
         self,
@@ -273,9 +188,7 @@ class VideoAR(nn.Module, Pretrained):
         mask = self._step_mask(condition, cache, pyramid, frame, scales, with_prefix)
         cache.begin_step(inside.start, inside.stop, with_prefix, mask)
         x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
-        positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[
-            inside
-        ]
+        positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
         x, rotation = self._with_positions(x, positions, condition, with_prefix)
         x = self._transform(x, condition, rotation, cache)
         return self._head(x[:, condition.tokens.shape[1] :] if with_prefix else x, condition)
@@ -310,10 +223,8 @@ class VideoAR(nn.Module, Pretrained):
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
-    def embed_tokens(
-        self, tokens: Tensor, pyramid: ScalePyramid, inside: slice, first_frame: int = 0
-    ) -> Tensor:
-        """Contexts [B, n, D] at positions `inside` of the clip from frame `first_frame` on → embeddings [B, n, C] (eq. 7)."""
+    def embed_tokens(self, tokens: Tensor, pyramid: ScalePyramid, inside: slice, first_frame: int = 0) -> Tensor:
+        """Contexts [B, n, D] at `inside` of the clip that starts at `first_frame` → embeddings [B, n, C] (eq. 7)."""
         D = self.config.latent_dim
         x = self.embed(tokens.to(self.embed.weight.dtype) * D**0.5)
         if first_frame == 0 and inside.start == 0:
@@ -360,9 +271,7 @@ class VideoAR(nn.Module, Pretrained):
         return self.head(self.head_norm(x) * (1 + scale) + shift)
 
     def extra_repr(self) -> str:
-        return ", ".join(
-            f"{name}={value}" for name, value in asdict(self.config).items() if name != "class_names"
-        )
+        return ", ".join(f"{name}={value}" for name, value in asdict(self.config).items() if name != "class_names")
 
 
 def _condition_encoder(config: GeneratorConfig) -> nn.Module:

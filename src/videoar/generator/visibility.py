@@ -51,9 +51,7 @@ class SequenceIds:
     scale: Tensor
 
     @classmethod
-    def build(
-        cls, pyramid: ScalePyramid, frames: int, prefix: int, device: torch.device | None = None
-    ) -> SequenceIds:
+    def build(cls, pyramid: ScalePyramid, frames: int, prefix: int, device: torch.device | None = None) -> SequenceIds:
         """Ids of `prefix` prefix tokens followed by `frames` latent frames."""
         head = torch.full((prefix,), PREFIX, device=device)
         frame = torch.arange(frames, device=device).repeat_interleave(pyramid.length)

@@ -12,7 +12,7 @@ for t in frames:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -44,7 +44,7 @@ class SamplingOptions:
         greedy: take the more likely value of every bit.
     """
 
-    guidance: Guidance = Guidance()
+    guidance: Guidance = field(default_factory=Guidance)
     temperature: float | tuple[float, ...] = 1.0
     greedy: bool = False
 
@@ -158,9 +158,7 @@ class LatentSampler:
         guidance, groups = self.options.guidance, self.condition.batch // self.batch
         rows = [bits] * groups
         if guidance.prefix_strength > 0:
-            noise = self.corruption.frame()[:, self.pyramid.slices[k]].unflatten(1, self.pyramid.grids[k])[
-                :, None
-            ]
+            noise = self.corruption.frame()[:, self.pyramid.slices[k]].unflatten(1, self.pyramid.grids[k])[:, None]
             rows[-1] = bits ^ (noise < guidance.prefix_flip)
         return code_of(torch.cat(rows))
 

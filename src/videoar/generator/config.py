@@ -1,0 +1,89 @@
+"""What fixes a generator: its configuration and the presets of the paper (Appendix A)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from videoar.errors import UserError
+
+
+@dataclass
+class GeneratorConfig:
+    """Everything that fixes the generator's weights and what they mean; plain data.
+
+    Raises:
+        ValueError: heads that do not divide the width, an odd head width, or an unknown choice.
+    """
+
+    latent_dim: int = 48
+    """D, bits per token; the tokenizer's."""
+    width: int = 1536
+    """C, the residual stream."""
+    depth: int = 24
+    """Transformer blocks."""
+    heads: int = 12
+    """Attention heads."""
+    hidden_ratio: float = 4.0
+    """Feed-forward width over C (SwiGLU: three matrices of C x hidden)."""
+    condition: Literal["class", "text", "bytes"] = "class"
+    """class labels · text through a frozen encoder · UTF-8 bytes (nothing to download)."""
+    num_classes: int = 101
+    """Classes, for `condition: class`."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in label order; empty if unknown."""
+    text_encoder: str = "google/flan-t5-xl"
+    """Hub name or folder of the frozen text encoder, for `condition: text`."""
+    text_features: int = 2048
+    """Width of the text encoder's features."""
+    max_prompt: int = 256
+    """Longest prompt, in tokens (text) or bytes (bytes)."""
+    position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"
+    """Positional scheme; the first two are ablations (paper Table 4)."""
+    normalised_positions: bool = False
+    """Spread spatial indices over the final grid instead of counting each scale's own cells."""
+    max_scales: int = 24
+    """Rows of the learned scale embedding."""
+    window: int = 0
+    """Earlier latent frames a frame sees; 0 = all (paper eq. 9)."""
+    sinks: int = 0
+    """First latent frames that stay visible beyond the window."""
+    attention: Literal["sdpa", "flex"] = "sdpa"
+    """Backend of teacher forcing: dense mask, or FlexAttention (GPU; long sequences)."""
+    tokenizer_fingerprint: str = ""
+    """Which tokenizer's bits this model speaks; empty = not trained yet."""
+
+    def __post_init__(self) -> None:
+        self.class_names = tuple(self.class_names)
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
+        choices = {
+            "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
+            "condition": ("class", "text", "bytes"),
+            "attention": ("sdpa", "flex"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> GeneratorConfig:
+        """`debug`, `atari`, or the paper's `videoar-l`, `videoar-xl`, `videoar-4b` (Appendix A), with fields replaced.
+
+        Raises:
+            UserError: an unknown preset.
+        """
+        if name not in PRESETS:
+            raise UserError(f"unknown generator preset {name!r}; there are {', '.join(PRESETS)}")
+        return replace(cls(**PRESETS[name]), **overrides)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "debug": {"latent_dim": 16, "width": 64, "depth": 2, "heads": 2, "num_classes": 4},
+    "atari": {"latent_dim": 32, "width": 512, "depth": 12, "heads": 8, "num_classes": 95},
+    "videoar-l": {"width": 1536, "depth": 24, "heads": 12},
+    "videoar-xl": {"width": 2048, "depth": 32, "heads": 16},
+    "videoar-4b": {"width": 2560, "depth": 36, "heads": 32, "condition": "text"},
+}

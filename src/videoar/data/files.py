@@ -1,4 +1,4 @@
-"""Files that are never half-written: everything is made under a temporary name and renamed when it is complete."""
+"""Files that are never half-written: everything is made under a temporary name, then renamed."""
 
 import os
 import shutil

@@ -25,11 +25,7 @@ def to_uint8(video: Video) -> np.ndarray:
 
     Raises `ValueError` for another shape, for NaN, and for floats outside [-1, 1] (a 0..255 or 0..1 mix-up).
     """
-    array = (
-        video.detach().cpu().numpy()
-        if isinstance(video, torch.Tensor) and video.dtype == torch.uint8
-        else video
-    )
+    array = video.detach().cpu().numpy() if isinstance(video, torch.Tensor) and video.dtype == torch.uint8 else video
     if isinstance(array, np.ndarray) and array.dtype == np.uint8:
         if array.ndim != 4 or array.shape[-1] != 3:
             raise ValueError(f"a uint8 video must be [T, H, W, 3], got {list(array.shape)}")
@@ -41,16 +37,7 @@ def to_uint8(video: Video) -> np.ndarray:
     low, high = (pixels.min().item(), pixels.max().item()) if pixels.numel() else (0.0, 0.0)
     if not (low >= -1.01 and high <= 1.01):
         raise ValueError(f"a float video must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
-    return (
-        pixels.add(1)
-        .mul(127.5)
-        .round()
-        .clamp(0, 255)
-        .to(torch.uint8)
-        .permute(1, 2, 3, 0)
-        .contiguous()
-        .numpy()
-    )
+    return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().numpy()
 
 
 class Mp4Writer:
@@ -75,9 +62,7 @@ class Mp4Writer:
         if self._stream is None:
             self._open_stream(frame.shape[:2])
         if frame.shape[:2] != self._size:
-            raise ValueError(
-                f"{self._name}: frame {self.frames} is {frame.shape[:2]}, earlier ones {self._size}"
-            )
+            raise ValueError(f"{self._name}: frame {self.frames} is {frame.shape[:2]}, earlier ones {self._size}")
         pad = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
         frame = np.ascontiguousarray(np.pad(frame, pad, mode="edge") if any(sum(pad, ())) else frame)
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
@@ -89,9 +74,7 @@ class Mp4Writer:
     def _open_stream(self, size: tuple[int, ...]) -> None:
         height, width = self._size = (size[0], size[1])
         if height % 2 or width % 2:
-            log.warning(
-                "%s: H.264 needs even sizes; %dx%d padded by repeating the edge", self._name, height, width
-            )
+            log.warning("%s: H.264 needs even sizes; %dx%d padded by repeating the edge", self._name, height, width)
         options = {"crf": str(self._crf), "preset": "medium"}
         # One encoder thread: the same pixels give the same bytes on every machine.
         stream = self._container.add_stream("libx264", rate=self._fps, options={**options, "threads": "1"})
@@ -101,7 +84,7 @@ class Mp4Writer:
         self._stream = stream
 
     def finish(self) -> None:
-        """Flush the encoder. Raises `ValueError` if nothing was written: an mp4 without frames is not a video."""
+        """Flush the encoder. Raises `ValueError` if nothing was written: no frames, no video."""
         if self._stream is None:
             raise ValueError(f"{self._name}: no frame was written")
         self._container.mux(self._stream.encode(None))
@@ -109,20 +92,23 @@ class Mp4Writer:
 
 @contextmanager
 def open_mp4_writer(path: str | Path, fps: float, crf: int = 18) -> Iterator[Mp4Writer]:
-    """`with open_mp4_writer("out.mp4", fps=8) as writer: writer.write(chunk)`; the file appears when it is whole.
+    """`with open_mp4_writer("out.mp4", fps=8) as writer: writer.write(chunk)`; the file appears when whole.
 
-    H.264, yuv420p, constant quality `crf` (0 best, 51 worst; 18 is visually lossless). Odd sizes are padded by one
-    row or column, with a warning. A failure inside the block leaves no file behind.
+    H.264, yuv420p, constant quality `crf` (0 best, 51 worst; 18 is visually lossless). Odd sizes are padded
+    by one row or column, with a warning. A failure inside the block leaves no file behind.
     """
     import av
 
     if not fps > 0:
         raise ValueError(f"fps must be positive, got {fps}")
-    with atomic_path(path) as temporary:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            writer = Mp4Writer(container, Fraction(fps).limit_denominator(1001), crf, str(path))
-            yield writer
-            writer.finish()
+    faststart = {"movflags": "faststart"}
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options=faststart) as container,
+    ):
+        writer = Mp4Writer(container, Fraction(fps).limit_denominator(1001), crf, str(path))
+        yield writer
+        writer.finish()
 
 
 def write_mp4(path: str | Path, video: Video, fps: float, crf: int = 18) -> None:
@@ -132,7 +118,7 @@ def write_mp4(path: str | Path, video: Video, fps: float, crf: int = 18) -> None
 
 
 def write_gif(path: str | Path, video: Video, fps: float) -> None:
-    """Write a looping GIF, one adaptive palette a frame. GIF time is in 1/100 s, so `fps` above 50 is shown at 50."""
+    """Write a looping GIF, one palette a frame. GIF time is in 1/100 s: `fps` above 50 is shown at 50."""
     from PIL import Image
 
     if not fps > 0:
@@ -142,9 +128,7 @@ def write_gif(path: str | Path, video: Video, fps: float) -> None:
         raise ValueError(f"{path}: no frame to write")
     duration = max(20, round(100 / fps) * 10)
     with atomic_path(path) as temporary:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0
-        )
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
 
 
 def write_png(path: str | Path, image: Video) -> None:
@@ -161,7 +145,7 @@ def write_png(path: str | Path, image: Video) -> None:
 def tile(rows: Sequence[Sequence[Video]], pad: int = 2, background: int = 255) -> np.ndarray:
     """Rows of videos -> one video, uint8 `[T, H, W, 3]`. Sizes and lengths may differ.
 
-    Shorter videos hold their last frame; smaller ones sit at the top left of their cell; `pad` pixels in between.
+    Shorter videos hold their last frame; smaller ones sit at the top left of their cell, `pad` pixels apart.
     """
     cells = [[to_uint8(video) for video in row] for row in rows]
     flat = [video for row in cells for video in row]

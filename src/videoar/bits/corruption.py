@@ -30,8 +30,8 @@ class CorruptionConfig:
     """
 
     mode: CorruptionMode = "inheritance"
-    """off · per_scale (Infinity's: one ratio a sample, frame and scale, no ramp) · time_dependent (one ratio a
-    sample and frame, ramped over frames) · inheritance (the paper's full method: also the first scale inherits the last ratio)."""
+    """off · per_scale (Infinity: one ratio a sample, frame and scale) · time_dependent (one ratio a sample and
+    frame, ramped over frames) · inheritance (the full method: the first scale also inherits the last ratio)."""
     p_min: float = 0.0
     """Lower end of the flip ratio in the first frame."""
     p_max: float = 0.25

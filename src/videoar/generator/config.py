@@ -50,11 +50,13 @@ class GeneratorConfig:
     """First latent frames that stay visible beyond the window."""
     attention: Literal["sdpa", "flex"] = "sdpa"
     """Backend of teacher forcing: dense mask, or FlexAttention (GPU; long sequences)."""
+    size: tuple[int, int] = (128, 128)
+    """(height, width) in pixels that training ended with: the default of sampling. No weight depends on it."""
     tokenizer_fingerprint: str = ""
     """Which tokenizer's bits this model speaks; empty = not trained yet."""
 
     def __post_init__(self) -> None:
-        self.class_names = tuple(self.class_names)
+        self.class_names, self.size = tuple(self.class_names), (self.size[0], self.size[1])
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
         choices = {

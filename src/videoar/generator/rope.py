@@ -2,8 +2,8 @@
 
 A token of frame t at (h, w) of its own scale's grid sits at (t+|Ψ|, h+|Ψ|, w+|Ψ|) behind a prefix of |Ψ| tokens; prefix
 token i sits at (i, i, i). Every pair of head channels keeps the frequency it has in 1D RoPE and reads one of the
-three indices, dealt round-robin (t, h, w, t, h, w, …) so that each axis sees high and low frequencies. With equal indices this
-*is* 1D RoPE, so a text-only sequence is treated natively.
+three indices, dealt round-robin (t, h, w, t, h, w, …) so that each axis sees high and low frequencies. With equal indices
+this *is* 1D RoPE, so a text-only sequence is treated natively.
 """
 
 # B batch · N heads · L tokens · K head width
@@ -54,7 +54,7 @@ def rotations(positions: Tensor, head_width: int, position: str, base: float = 1
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x [B, N, L, K]: channel j turns with channel j + K/2 (LLaMA's pairs). cos, sin: [L, K/2] or [B, 1, L, K/2]."""
+    """Rotate x [B, N, L, K]: channel j turns with channel j + K/2. cos, sin: [L, K/2] or [B, 1, L, K/2]."""
     a, b = x.float().chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
 

@@ -209,7 +209,7 @@ def extend(
     shot: int,
     overlap: int,
     size: tuple[int, int],
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     options: SamplingOptions,
     prefix: Tensor | None = None,
     progress: Progress | None = None,
@@ -221,25 +221,34 @@ def extend(
 
     Args:
         shot, overlap: pixel frames, both 1 + 4n, overlap < shot.
+
+    Raises:
+        UserError: as `generate`, or an overlap that leaves nothing of a shot.
     """
     latent_frames(tokenizer, overlap)
     if overlap >= shot:
         raise UserError(f"an overlap of {overlap} frames leaves nothing of a shot of {shot}")
-    wanted, produced, index = max(1, round(seconds * fps)), 0, 0
-    while produced < wanted:
-        stream = generate_stream(
+    batch = condition.batch if isinstance(condition, Condition) else len(condition)
+    seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
+    missing, index = max(1, round(seconds * fps)), 0
+    while missing > 0:
+        shown = overlap if index else 0  # frames that the shot before has already yielded
+        tail: Tensor | None = None
+        for part in generate_stream(
             generator,
             tokenizer,
             condition,
             frames=shot,
             size=size,
-            seed=seed + 10_007 * index,
+            seed=[s + 10_007 * index for s in seeds],
             options=options,
             prefix=prefix,
             progress=progress,
-        )
-        known = overlap if index else 0  # these frames were already shown by the shot before
-        clip = torch.cat(list(stream), dim=2)
-        fresh = clip[:, :, known:][:, :, : wanted - produced]
-        yield fresh
-        produced, index, prefix = produced + fresh.shape[2], index + 1, clip[:, :, -overlap:]
+        ):
+            tail = part if tail is None else torch.cat([tail, part], dim=2)[:, :, -overlap:]
+            fresh = part[:, :, shown:][:, :, :missing]
+            shown = max(0, shown - part.shape[2])
+            missing -= fresh.shape[2]
+            if fresh.shape[2]:
+                yield fresh
+        prefix, index = tail, index + 1

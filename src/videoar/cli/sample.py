@@ -1,0 +1,184 @@
+"""`videoar sample`: videos from class labels, prompts, a first image or a clip, as mp4, GIF and a JSON of every setting."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videoar.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from videoar.generator.model import VideoAR
+    from videoar.sampling.sampler import SamplingOptions
+    from videoar.tokenizer.model import VideoTokenizer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="PATH", help="a generator checkpoint (.ckpt) or an exported folder")
+    add("--label", action="append", metavar="NAME", help="class name or number; repeat for several (default: all, one each)")
+    add("--prompt", action="append", metavar="TEXT", help="a text prompt; repeat for several")
+    add("--num", type=int, default=1, metavar="N", help="videos for each label or prompt (default 1)")
+    add("--image", metavar="FILE", help="start from this image")
+    add("--video", metavar="FILE", help="continue the last frames of this clip")
+    add("--context", type=int, default=None, metavar="FRAMES", help="frames taken from --video or a shot (1+4n; default 5)")
+    add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
+    add("--seconds", type=float, default=None, help="go on shot after shot until the video is this long")
+    add("--size", type=int, nargs="+", default=None, metavar="PX", help="side, or height and width (default: as trained)")
+    add("--fps", type=float, default=8.0, help="frames a second of the files (default 8)")
+    add("--guidance", default=None, help="ucf101, text, none or a number (default: the paper's for the model)")
+    add("--temperature", type=float, nargs="+", default=[1.0], help="one value, or one a scale (default 1)")
+    add("--greedy", action="store_true", help="the more likely value of every bit; no randomness")
+    add("--prefix-guidance", type=float, default=0.0, metavar="S", help="visual prefix guidance strength (default 0: off)")
+    add("--seed", type=int, default=0, help="video i uses seed + i (default 0)")
+    add("--batch", type=int, default=8, help="videos sampled together (default 8)")
+    add("--device", default=None, help="cpu, cuda, … (default: cuda if there is one)")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="precision of the weights (default float32)")
+    add("--out", default="outputs/samples", metavar="DIR", help="folder for the results (default outputs/samples)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sample and write `<condition>_<seed>.mp4`, `.gif` and `samples.json`."""
+    import torch
+
+    from videoar.sampling.guidance import Guidance
+    from videoar.sampling.sampler import SamplingOptions
+    from videoar.training.checkpoint import load_models
+
+    started = time.perf_counter()
+    if args.num < 1 or args.batch < 1:
+        raise UserError(f"--num {args.num} and --batch {args.batch} must be at least 1")
+    generator, tokenizer = load_models(args.model)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, args.dtype)
+    generator, tokenizer = generator.to(device, dtype).eval(), tokenizer.to(device, dtype).eval()
+    guidance = _guidance(args, generator, Guidance)
+    heat = args.temperature[0] if len(args.temperature) == 1 else tuple(args.temperature)
+    options = SamplingOptions(guidance, heat, args.greedy)
+    size = _size(args.size, generator.config.size)
+    jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
+    prefix = _prefix(args, size)
+    written = []
+    for start in range(0, len(jobs), args.batch):
+        part = jobs[start : start + args.batch]
+        written += _sample_batch(args, generator, tokenizer, part, size, options, prefix, f"{start + len(part)}/{len(jobs)}")
+    settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
+    settings |= {"size": list(size), "device": device, "options": asdict(options), "torch": torch.__version__}
+    settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": written}
+    settings["seconds_in_all"] = round(time.perf_counter() - started, 3)
+    _write_json(Path(args.out) / "samples.json", settings)
+    print(f"{len(written)} videos in {args.out}")
+    return 0
+
+
+def _guidance(args: argparse.Namespace, generator: VideoAR, kind: Any) -> Any:
+    from dataclasses import replace
+
+    default = "ucf101" if generator.config.condition == "class" else "text"
+    return replace(kind.of(args.guidance or default), prefix_strength=args.prefix_guidance)
+
+
+def _conditions(args: argparse.Namespace, generator: VideoAR) -> list[int | str]:
+    """One entry a video."""
+    if generator.config.condition == "class":
+        if args.prompt:
+            raise UserError("this model is class-conditional: use --label")
+        names = generator.config.class_names
+        values: list[int | str] = args.label or list(names or range(generator.config.num_classes))
+    else:
+        if args.label or not args.prompt:
+            raise UserError("this model is conditioned on text: use --prompt")
+        values = args.prompt
+    return [value for value in values for _ in range(args.num)]
+
+
+def _size(given: list[int] | None, trained: tuple[int, int]) -> tuple[int, int]:
+    if given is None:
+        return trained
+    if len(given) > 2:
+        raise UserError(f"--size takes one or two numbers, got {given}")
+    return given[0], given[-1]
+
+
+def _prefix(args: argparse.Namespace, size: tuple[int, int]) -> Tensor | None:
+    """The given image or the end of the given clip, [3, n, H, W] in [-1, 1]."""
+    from videoar.data.readers import open_video, read_image
+    from videoar.data.transforms import fit
+
+    if args.image and args.video:
+        raise UserError("--image and --video cannot be given together")
+    if args.image:
+        return fit(read_image(args.image)[None], size)
+    if not args.video:
+        return None
+    context = args.context or 5
+    reader = open_video(args.video)
+    if len(reader) < context:
+        raise UserError(f"{args.video} has {len(reader)} frames; --context asks for {context}")
+    return fit(reader.get(range(len(reader) - context, len(reader))), size)
+
+
+def _sample_batch(
+    args: argparse.Namespace, generator: VideoAR, tokenizer: VideoTokenizer, jobs: list[tuple[int | str, int]],
+    size: tuple[int, int], options: SamplingOptions, prefix: Tensor | None, which: str,
+) -> list[dict[str, Any]]:
+    """Sample one batch, writing frames while later ones are sampled."""
+    from contextlib import ExitStack
+
+    import torch
+    from rich.progress import Progress
+
+    from videoar.data.writers import open_mp4_writer, write_gif
+
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    stems = [folder / f"{_file_name(value)}_{seed:05d}" for value, seed in jobs]
+    kept: list[list[Tensor]] = [[] for _ in jobs]
+    with Progress(transient=True) as bar, ExitStack() as files:
+        task = bar.add_task(f"sampling {which}", total=None)
+        writers = [files.enter_context(open_mp4_writer(stem.with_suffix(".mp4"), args.fps)) for stem in stems]
+        progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        for part in _stream(args, generator, tokenizer, jobs, size, options, prefix, progress):
+            part = part.float().clamp(-1, 1).cpu()
+            for clip, writer, frames in zip(part, writers, kept):
+                writer.write(clip)
+                frames.append(clip)
+    for stem, frames in zip(stems, kept):
+        write_gif(stem.with_suffix(".gif"), torch.cat(frames, dim=1), args.fps)
+    return [{"file": stem.name + ".mp4", "condition": value, "seed": seed} for stem, (value, seed) in zip(stems, jobs)]
+
+
+def _stream(
+    args: argparse.Namespace, generator: VideoAR, tokenizer: VideoTokenizer, jobs: list[tuple[int | str, int]],
+    size: tuple[int, int], options: SamplingOptions, prefix: Tensor | None, progress: Any,
+) -> Iterator[Tensor]:
+    from videoar.sampling.generate import extend, generate_stream
+
+    condition, seeds = [value for value, _ in jobs], [seed for _, seed in jobs]
+    common = {"size": size, "options": options, "prefix": prefix, "progress": progress}
+    if args.seconds is None:
+        return generate_stream(generator, tokenizer, condition, frames=args.frames, seed=seeds, **common)
+    return extend(
+        generator, tokenizer, condition, seconds=args.seconds, fps=args.fps, shot=args.frames,
+        overlap=args.context or 5, seed=seeds, **common,
+    )
+
+
+def _file_name(value: int | str) -> str:
+    """A condition as part of a file name."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(value))
+    return kept[:60]
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
+    partial.rename(path)

@@ -1,0 +1,140 @@
+"""VideoTokenizer: pixels → latent → bits → latent → pixels (paper §4.1)."""
+
+# B batch · T pixel frames 1 + ratio·n · T' latent frames 1 + n · H W pixels · h w latent grid · D bits
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.residual import Quantized, quantize
+from videoar.pretrained import Pretrained
+from videoar.tokenizer.blocks import Level
+from videoar.tokenizer.config import TokenizerConfig
+from videoar.tokenizer.decoder import Decoder
+from videoar.tokenizer.encoder import Encoder
+from videoar.tokenizer.layers import CHANNELS_LAST, Stream
+
+__all__ = ["TokenizerConfig", "VideoTokenizer"]
+
+
+class VideoTokenizer(nn.Module, Pretrained):
+    """Causal 3D autoencoder with a multi-scale binary bottleneck; an image is a clip of one frame.
+
+        latent = tokenizer.encode(video)         # [B, 3, T, H, W] in [-1, 1] → [B, D, T', h, w]
+        codes = tokenizer.quantize(latent)       # .bits, one bool [B, T', h_k, w_k, D] a scale; .latent
+        video = tokenizer.decode(codes.latent)   # [B, 3, T, H, W] in [-1, 1]
+
+    Latent frame n depends on pixel frames ≤ ratio·n only, and its pixels on latent frames ≤ n only.
+    """
+
+    config_class: ClassVar[type] = TokenizerConfig
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.to(memory_format=CHANNELS_LAST)
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Video [B, 3, T, H, W] in [-1, 1] → latent [B, D, T', h, w], not yet quantised.
+
+        Raises:
+            ValueError: not five axes or three channels; T is not 1 + ratio·n; H or W not a multiple of the ratio.
+        """
+        self._check_video(video)
+        ratio = self.config.temporal_ratio
+        if video.shape[2] % ratio != 1 % ratio:
+            raise ValueError(f"a clip needs 1 + {ratio}n frames, got {video.shape[2]}")
+        return self.encoder(video)
+
+    def quantize(
+        self, latent: Tensor, pyramid: ScalePyramid | None = None, straight_through: bool = False
+    ) -> Quantized:
+        """Latent [B, D, T', h, w] → bits of every scale and the quantised latent.
+
+        Args:
+            pyramid: the scales; None: this tokenizer's for that grid.
+            straight_through: pass the gradient of the quantised latent on to `latent` unchanged.
+        """
+        return quantize(latent, pyramid or self._pyramid_of(*latent.shape[-2:]), straight_through)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latent [B, D, T', h, w] → video [B, 3, T, H, W], clamped to [-1, 1]."""
+        self._check_latent(latent)
+        return self.decoder(latent).clamp(-1, 1)
+
+    def reconstruct(self, video: Tensor, pyramid: ScalePyramid | None = None) -> Tensor:
+        """Video → bits → video."""
+        return self.decode(self.quantize(self.encode(video), pyramid).latent.to(video.dtype))
+
+    def pyramid(self, height: int, width: int) -> ScalePyramid:
+        """The scales of a frame of `height` x `width` pixels."""
+        ratio = self.config.spatial_ratio
+        if height % ratio or width % ratio or min(height, width) < ratio:
+            raise ValueError(f"height and width must be multiples of {ratio}, got {height}x{width}")
+        return self._pyramid_of(height // ratio, width // ratio)
+
+    @torch.no_grad()
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Encode a video that comes in chunks [B, 3, any T, H, W]; yields latent frames as soon as they are complete.
+
+        Concatenated, they are `encode` of the whole video, while memory holds one chunk.
+
+        Raises:
+            ValueError: a chunk `encode` would refuse, or a video that ends between two latent frames.
+        """
+        stream, ratio = Stream(), self.config.temporal_ratio
+        rest, wanted, frames = None, 1, 0
+        for chunk in chunks:
+            self._check_video(chunk)
+            frames += chunk.shape[2]
+            ready = chunk if rest is None else torch.cat([rest, chunk], dim=2)
+            whole = (ready.shape[2] - wanted) // ratio * ratio + wanted if ready.shape[2] >= wanted else 0
+            rest = ready[:, :, whole:].clone()
+            if whole:
+                wanted = ratio
+                yield self.encoder(ready[:, :, :whole], stream)
+        if rest is not None and rest.shape[2]:
+            raise ValueError(f"a video needs 1 + {ratio}n frames, got {frames}")
+
+    @torch.no_grad()
+    def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Decode a latent that comes in chunks [B, D, any T', h, w]; yields the pixels of each, clamped to [-1, 1].
+
+        Concatenated, they are `decode` of the whole latent, while memory holds one chunk.
+        """
+        stream = Stream()
+        for latent in latents:
+            self._check_latent(latent)
+            yield self.decoder(latent, stream).clamp(-1, 1)
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        """Trade time for memory in training: recompute residual blocks in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, Level):
+                module.checkpointing = enabled
+
+    def _pyramid_of(self, h: int, w: int) -> ScalePyramid:
+        if self.config.scales is None:
+            return ScalePyramid.default(h, w)
+        pyramid = ScalePyramid.from_sides(self.config.scales)
+        if pyramid.full != (h, w):
+            raise ValueError(f"the configured scales end in a grid of {pyramid.full}, but the latent's is {(h, w)}")
+        return pyramid
+
+    def _check_video(self, video: Tensor) -> None:
+        if video.ndim != 5 or video.shape[1] != 3:
+            raise ValueError(f"a video must be [B, 3, T, H, W], got {list(video.shape)}")
+        ratio, (height, width) = self.config.spatial_ratio, video.shape[-2:]
+        if height % ratio or width % ratio or min(height, width) < ratio:
+            raise ValueError(f"height and width must be multiples of {ratio}, got {height}x{width}")
+
+    def _check_latent(self, latent: Tensor) -> None:
+        if latent.ndim != 5 or latent.shape[1] != self.config.latent_dim:
+            raise ValueError(f"a latent must be [B, {self.config.latent_dim}, T', h, w], got {list(latent.shape)}")

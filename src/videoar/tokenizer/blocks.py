@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -38,7 +40,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: list[int], resample: Downsample | Upsample | None, config: TokenizerConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResBlock(a, b, config) for a, b in zip(widths, widths[1:]))
+        self.blocks = nn.ModuleList(ResBlock(a, b, config) for a, b in pairwise(widths))
         self.resample = resample
         self.checkpointing = False
 

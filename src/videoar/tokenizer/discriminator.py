@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class VideoDiscriminator(nn.Module):
         widths = [config.channels * min(2**layer, 8) for layer in range(config.layers + 1)]
         self.conv_in = self._conv(3, widths[0], 2, temporal_stride=self._temporal_stride(0))
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        for layer, (before, width) in enumerate(zip(widths, widths[1:]), start=1):
+        for layer, (before, width) in enumerate(pairwise(widths), start=1):
             last = layer == config.layers
             self.convs.append(self._conv(before, width, 1 if last else 2, self._temporal_stride(layer)))
             self.norms.append(FrameNorm(width, 32) if config.norm else nn.Identity())

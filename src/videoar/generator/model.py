@@ -168,24 +168,23 @@ class VideoAR(nn.Module, Pretrained):
         cache: KVCache,
         pyramid: ScalePyramid,
         frame: int,
-        scales: tuple[int, int],
+        inside: slice,
     ) -> Tensor:
-        """One transformer call: logits of scales first … last−1 of one frame, given everything in the cache.
+        """One transformer call: logits of some tokens of one frame, given everything in the cache.
 
-        Frames and scales come in order. The first call of all also takes the condition prefix in.
+        Frames and tokens come in order. The first call of all also takes the condition prefix in.
 
         Args:
-            tokens: contexts of those scales, [B, n, D]. scales: (first, last).
+            tokens: contexts of the tokens `inside` the frame, [B, n, D]: a scale's slice of the pyramid when sampling,
+                all scales for a frame that is given.
 
         Returns:
             logits [B, n, D].
         """
-        first, last = scales
-        inside = slice(pyramid.slices[first].start, pyramid.slices[last - 1].stop)
-        with_prefix = frame == 0 and first == 0
-        if first == 0:
+        with_prefix = frame == 0 and inside.start == 0
+        if inside.start == 0:
             cache.begin_frame(frame)
-        mask = self._step_mask(condition, cache, pyramid, frame, scales, with_prefix)
+        mask = self._step_mask(condition, cache, pyramid, frame, inside, with_prefix)
         cache.begin_step(inside.start, inside.stop, with_prefix, mask)
         x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
         positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
@@ -199,23 +198,23 @@ class VideoAR(nn.Module, Pretrained):
         cache: KVCache,
         pyramid: ScalePyramid,
         frame: int,
-        scales: tuple[int, int],
+        inside: slice,
         with_prefix: bool,
     ) -> Tensor | None:
         """None where every stored key is visible: one scale, prefixes of one length, prefix already stored."""
-        first, last = scales
-        if not with_prefix and last - first == 1 and condition.lengths is None:
+        one_scale = any(s.start <= inside.start and inside.stop <= s.stop for s in pyramid.slices)
+        if one_scale and not with_prefix and condition.lengths is None:
             return None
         device, prefix = condition.tokens.device, condition.tokens.shape[1]
-        stored, stop = cache.key_frames(), pyramid.slices[last - 1].stop
+        stored = cache.key_frames()
         scale = pyramid.scale_ids(device)
         key_frame = torch.tensor(stored, device=device).repeat_interleave(pyramid.length)
         key_scale = scale.repeat(len(stored))
-        end = (len(stored) - 1) * pyramid.length + stop
+        end = (len(stored) - 1) * pyramid.length + inside.stop
         head = torch.full((prefix,), PREFIX, device=device)
         zeros = torch.zeros_like(head)
         key = SequenceIds(torch.cat([head, key_frame[:end]]), torch.cat([zeros, key_scale[:end]]))
-        own = scale[pyramid.slices[first].start : stop]
+        own = scale[inside]
         query = SequenceIds(torch.full_like(own, frame), own)
         if with_prefix:
             query = SequenceIds(torch.cat([head, query.frame]), torch.cat([zeros, query.scale]))
@@ -228,7 +227,7 @@ class VideoAR(nn.Module, Pretrained):
         D = self.config.latent_dim
         x = self.embed(tokens.to(self.embed.weight.dtype) * D**0.5)
         if first_frame == 0 and inside.start == 0:
-            one = pyramid.lengths[0]
+            one = min(pyramid.lengths[0], x.shape[1])
             x = torch.cat([self.start.to(x.dtype).expand(x.shape[0], one, -1), x[:, one:]], dim=1)
         scale = pyramid.scale_ids(tokens.device).repeat(-(-inside.stop // pyramid.length))[inside]
         return x + self.scale_embedding(scale)

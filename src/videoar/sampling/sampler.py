@@ -131,7 +131,7 @@ class LatentSampler:
         for t in range(prefix.shape[2]):
             inside = slice(t * length, (t + 1) * length)
             tokens = forced.tokens[:, inside].repeat(groups, 1, 1)
-            self._call(tokens, t, (0, len(self.pyramid)))
+            self._call(tokens, t, slice(0, length))
             bits = unflatten_bits(forced.targets[:, inside], self.pyramid, 1)
             latent = decode_bits(bits, self.pyramid)
             self.seen = latent.repeat(groups, 1, 1, 1, 1)
@@ -144,7 +144,7 @@ class LatentSampler:
         sampled = []
         for k, grid in enumerate(pyramid.grids):
             shown = context(previous if k == 0 else self.seen, pyramid, k)
-            logits = self._call(shown.flatten(2).transpose(1, 2), t, (k, k + 1)).float()
+            logits = self._call(shown.flatten(2).transpose(1, 2), t, pyramid.slices[k]).float()
             scale = guidance_scale(options.guidance, t, k, self.total, len(pyramid))
             logits = guide(logits, self.batch, options.guidance, scale)
             drawn = draw_bits(logits, noise[:, pyramid.slices[k]], options.temperature_of(k), options.greedy)
@@ -162,8 +162,8 @@ class LatentSampler:
             rows[-1] = bits ^ (noise < guidance.prefix_flip)
         return code_of(torch.cat(rows))
 
-    def _call(self, tokens: Tensor, frame: int, scales: tuple[int, int]) -> Tensor:
-        logits = self.generator.step(tokens, self.condition, self.cache, self.pyramid, frame, scales)
+    def _call(self, tokens: Tensor, frame: int, part: slice) -> Tensor:
+        logits = self.generator.step(tokens, self.condition, self.cache, self.pyramid, frame, part)
         self.steps += 1
         if self.progress is not None:
             self.progress(self.steps, self.expected_steps)

@@ -1,0 +1,88 @@
+"""Sampling one 17x128x128 clip (5 latent frames of 8x8): our 30 cached steps, the same without a cache, and raster
+next-token decoding of the same latent grid with the same transformer.
+
+    python -m pytest benchmarks/bench_sampling.py --benchmark-only                      # atari shape
+    VIDEOAR_BENCH_PRESET=videoar-l python -m pytest benchmarks/bench_sampling.py        # the paper's L (4 GB in fp32)
+
+Weights are random: time does not depend on them. `extra_info` holds the transformer calls and tokens of each way.
+"""
+
+import os
+
+import pytest
+import torch
+
+from videoar import GeneratorConfig, ScalePyramid, VideoAR
+from videoar.generator.conditioning import stack
+from videoar.sampling.guidance import Guidance
+from videoar.sampling.sampler import LatentSampler, SamplingOptions
+
+PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "atari")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+FRAMES, PYRAMID, RASTER = 5, ScalePyramid.default(8, 8), ScalePyramid(((8, 8),))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return VideoAR(GeneratorConfig.preset(PRESET, num_classes=101)).to(DEVICE, DTYPE).eval()
+
+
+def _synchronise():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def _conditions(model, guided):
+    condition = model.condition([7])
+    return stack([condition, model.null(1)]) if guided else condition
+
+
+@torch.inference_mode()
+def next_frame_and_scale(model, guided):
+    """Our sampler: one call for each (t, k)."""
+    options = SamplingOptions(Guidance.of("ucf101" if guided else "none"))
+    sampler = LatentSampler(model, [7], PYRAMID, FRAMES, [0], options)
+    for _ in sampler.frames():
+        pass
+    _synchronise()
+    return sampler.steps, FRAMES * PYRAMID.length
+
+
+@torch.inference_mode()
+def without_cache(model, guided):
+    """The same (t, k) steps, each recomputing every token before it."""
+    condition, steps = _conditions(model, guided), 0
+    for t in range(FRAMES):
+        tokens = torch.zeros(
+            condition.batch, PYRAMID.sequence_length(t + 1), model.config.latent_dim, device=DEVICE, dtype=DTYPE
+        )
+        for _ in range(len(PYRAMID)):
+            model(tokens, condition, PYRAMID, t + 1)
+            steps += 1
+    _synchronise()
+    return steps, FRAMES * PYRAMID.length
+
+
+@torch.inference_mode()
+def raster_next_token(model, guided):
+    """One token a call in row-major order with the same transformer and KV cache: the classic autoregressive baseline."""
+    condition = _conditions(model, guided)
+    cache, steps = model.new_cache(condition, RASTER, FRAMES), 0
+    token = torch.zeros(condition.batch, 1, model.config.latent_dim, device=DEVICE, dtype=DTYPE)
+    for t in range(FRAMES):
+        for i in range(RASTER.length):
+            model.step(token, condition, cache, RASTER, t, slice(i, i + 1))
+            steps += 1
+    _synchronise()
+    return steps, FRAMES * RASTER.length
+
+
+@pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])
+@pytest.mark.parametrize("way", [next_frame_and_scale, without_cache, raster_next_token], ids=lambda f: f.__name__)
+def test_sampling(benchmark, model, way, guided):
+    steps, tokens = benchmark.pedantic(way, args=(model, guided), rounds=3, warmup_rounds=1)
+    benchmark.extra_info.update(
+        preset=PRESET, device=DEVICE, dtype=str(DTYPE), torch=torch.__version__, steps=steps, tokens=tokens
+    )

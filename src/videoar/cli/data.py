@@ -1,0 +1,62 @@
+"""`videoar data atari|ucf101|check`: make and check data sets of clips."""
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-command a data job."""
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="atari|ucf101|check")
+    _add_atari(jobs.add_parser("atari", help="render class-labelled clips of Atari games (needs ale-py)"))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the chosen job; raises `UserError` for bad input."""
+    {"atari": _atari}[args.job](args)
+
+
+def _add_atari(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("data/atari"), help="folder to make (an interrupted run is continued)")
+    add("--games", default="all", help="'all', a number of games, or names joined by commas")
+    add("--clips-per-game", type=int, default=20, help="training clips a game")
+    add("--test-clips", type=int, default=4, help="test clips a game, from other seeds")
+    add("--frames", type=int, default=33, help="frames a clip")
+    add("--size", type=int, default=128, help="side of the square frames in pixels (even)")
+    add("--fps", type=float, default=15.0, help="frames a second; must divide 60 (15 is a frame skip of 4)")
+    add("--seed", type=int, default=0, help="everything is a function of this seed")
+    add("--sticky", type=float, default=0.25, help="probability that the emulator repeats the previous action")
+    add("--min-motion", type=float, default=0.5, help="share of frames that must change, else the game is dropped")
+    add("--workers", type=int, default=os.cpu_count(), help="games rendered at once")
+
+
+def _atari(args: argparse.Namespace) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from videoar.data.atari import AtariClips
+    from videoar.data.atari_set import choose_games, render_set
+
+    clips = AtariClips(
+        clips_per_game=args.clips_per_game,
+        test_clips=args.test_clips,
+        frames=args.frames,
+        size=args.size,
+        fps=args.fps,
+        seed=args.seed,
+        sticky=args.sticky,
+        min_motion=args.min_motion,
+    )
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("rendering games", total=choose_games(args.games)[1])
+
+        def report(game: str, reason: str | None) -> None:
+            if reason:
+                progress.console.print(f"dropped {game}: {reason}", markup=False, highlight=False)
+            progress.update(task, description=game, advance=reason is None)
+
+        kept, dropped = render_set(args.out, args.games, clips, args.workers, report)
+        progress.update(task, description="done", total=len(kept))
+    per_game = clips.clips_per_game + clips.test_clips
+    print(f"{args.out}: {len(kept)} games x {per_game} clips of {clips.frames} frames; {len(dropped)} games dropped")

@@ -1,0 +1,102 @@
+"""UCF-101's folder layout: class folders, `classInd.txt`, official split lists, and our `manifest.csv` beside them.
+
+root/classInd.txt                 "1 ApplyEyeMakeup"
+root/trainlist01.txt              "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"
+root/testlist01.txt               "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
+root/manifest.csv                 path,class,frames,fps,size       (true frame counts; size is WIDTHxHEIGHT)
+root/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi                   (group = one recording, c = cut of it)
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from videoar.data.files import atomic_path
+from videoar.errors import UserError
+
+MANIFEST = "manifest.csv"
+_COLUMNS = ("path", "class", "frames", "fps", "size")
+
+
+@dataclass(frozen=True, order=True)
+class ManifestRow:
+    """One clip that decodes: `path` relative to the manifest's folder, and its true frame count."""
+
+    path: str
+    class_name: str
+    frames: int
+    fps: float
+    width: int
+    height: int
+
+
+def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
+    """Write `folder/manifest.csv`, sorted by path."""
+    target = folder / MANIFEST
+    with atomic_path(target) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in sorted(rows):
+            size = f"{row.width}x{row.height}"
+            writer.writerow([row.path, row.class_name, row.frames, f"{row.fps:g}", size])
+    return target
+
+
+def read_manifest(folder: Path) -> dict[str, ManifestRow]:
+    """Rows of `folder/manifest.csv` by path; empty if there is none. Raises `UserError` for a malformed line."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    rows: dict[str, ManifestRow] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not set(_COLUMNS) <= set(reader.fieldnames or ()):
+            raise UserError(f"{path}: needs the columns {','.join(_COLUMNS)}, has {reader.fieldnames}")
+        for line in reader:
+            try:
+                width, height = (int(number) for number in line["size"].split("x"))
+                frames, fps = int(line["frames"]), float(line["fps"])
+            except (ValueError, AttributeError, TypeError) as error:
+                raise UserError(f"{path} line {reader.line_num}: {error}") from error
+            rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height)
+    return rows
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write text lines atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_splits(folder: Path, classes: Sequence[str], train: Sequence[str], test: Sequence[str]) -> None:
+    """Write `classInd.txt`, `trainlist01.txt` and `testlist01.txt`; the lists hold `class/file` paths."""
+    number = {name: index for index, name in enumerate(classes, start=1)}
+    write_lines(folder / "classInd.txt", (f"{index} {name}" for name, index in number.items()))
+    write_lines(folder / "trainlist01.txt", (f"{path} {number[path.split('/')[0]]}" for path in train))
+    write_lines(folder / "testlist01.txt", test)
+
+
+def read_class_index(path: Path) -> list[str]:
+    """Class names in the order of `classInd.txt` (numbers 1..N, no gaps)."""
+    numbered: dict[int, str] = {}
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if line.strip():
+            number, _, name = line.strip().partition(" ")
+            if not number.isdigit() or not name:
+                raise UserError(f'{path}: expected "NUMBER NAME", got {line!r}')
+            numbered[int(number)] = name
+    if sorted(numbered) != list(range(1, len(numbered) + 1)):
+        raise UserError(f"{path}: class numbers must be 1..{len(numbered)} without gaps, got {sorted(numbered)}")
+    return [numbered[index] for index in sorted(numbered)]
+
+
+def read_split(path: Path) -> list[str]:
+    """The `class/file` paths of a train or test list, in order; class numbers after the path are ignored."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such split list")
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    paths = [line.rpartition(" ")[0] if line.rpartition(" ")[2].isdigit() else line for line in lines if line]
+    if not paths:
+        raise UserError(f"{path}: the list is empty")
+    return paths

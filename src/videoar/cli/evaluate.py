@@ -1,0 +1,220 @@
+"""`videoar evaluate`: compare folders of generated videos with real ones.
+
+Every number comes with its protocol: JSON, a Markdown table and a card that says what was compared and how.
+Metrics that cannot be measured are listed with the reason, never guessed.
+
+examples:
+  videoar evaluate --real data/atari/test --fake outputs/samples --protocol atari
+  videoar evaluate --real clips --fake reconstructions                         # PSNR, SSIM, … of files with equal names
+  videoar evaluate --real ucf101/train --fake seed0 seed1 --protocol ucf101-10k --features i3d:i3d_torchscript.pt
+  videoar evaluate --real clips --model run.ckpt --set frames=17               # and usage and accuracy of the bits
+  videoar evaluate --fake samples --vbench                                     # VBench's prompt-free dimensions
+  videoar evaluate --generate model.ckpt --prompts VBench_full_info.json --fake vbench_videos   # for the official suite
+  videoar evaluate --vbench-results evaluation_results                         # the official suite's totals
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videoar.errors import UserError
+
+if TYPE_CHECKING:
+    from videoar.metrics.features.base import FeatureNet
+    from videoar.metrics.models import ModelTwin
+    from videoar.metrics.plan import Options, Progress
+    from videoar.metrics.protocol import Protocol
+    from videoar.metrics.vbench.registry import Dimensions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    what = parser.add_argument_group("what is compared")
+    what.add_argument("--real", metavar="DIR", help="folder of real videos (all subfolders too)")
+    what.add_argument("--fake", metavar="DIR", nargs="+", help="generated or reconstructed videos; several: one a seed")
+    what.add_argument("--model", metavar="PATH", help="instead of --fake: reconstruct the real videos with this model")
+    what.add_argument("--protocol", default="plain", metavar="NAME", help="named protocol or YAML file (default plain)")
+    what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the protocol")
+    what.add_argument(
+        "--metrics", metavar="A,B", help="fvd, psnr, ssim, lpips, temporal_difference, motion_ratio, drift"
+    )
+    what.add_argument("--features", metavar="NET", help="net of the FVD: i3d:FILE, videomae[:MODEL], atari[:FOLDER]")
+    what.add_argument(
+        "--note", nargs="+", default=[], metavar="KEY=VALUE", help="facts for the card (guidance=5, seed=0)"
+    )
+    vbench = parser.add_argument_group("VBench")
+    vbench.add_argument("--vbench", nargs="?", const="all", metavar="A,B", help="measure its prompt-free dimensions")
+    vbench.add_argument("--vbench-weights", metavar="DIR", help="folder laid out like VBench's cache")
+    vbench.add_argument("--substitutes", default="ffmpeg", metavar="A,B", help="ffmpeg, atari or none (default ffmpeg)")
+    vbench.add_argument("--vbench-results", metavar="DIR", help="only add up the official suite's results")
+    vbench.add_argument("--generate", metavar="MODEL", help="first write the samples of --prompts into --fake")
+    vbench.add_argument("--prompts", metavar="FILE", help="VBench's full_info JSON, or one prompt a line")
+    vbench.add_argument("--samples", type=int, default=5, help="videos a prompt (default 5)")
+    vbench.add_argument("--frames", type=int, default=17, help="pixel frames of a generated video (default 17)")
+    vbench.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)"
+    )
+    vbench.add_argument("--seed", type=int, default=0, help="sample i of every prompt uses seed + i (default 0)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--out", metavar="DIR", help="write metrics.json, metrics.md and drift.png here")
+    how.add_argument("--cache", metavar="DIR", help="statistics of real sets (default ~/.cache/videoar/real)")
+    how.add_argument("--no-cache", action="store_true", help="neither read nor write them")
+    how.add_argument("--batch", type=int, default=8, help="clips a batch (default 8)")
+    how.add_argument("--device", metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)")
+    how.add_argument("--backend", default="decord", help="decoder: decord, pyav or torchcodec (default decord)")
+    how.add_argument("--max-skipped", type=float, default=0.05, metavar="SHARE", help="unusable files allowed (0.05)")
+    how.add_argument("--lpips-weights", metavar="FILE", help="torchvision weights of the LPIPS backbone")
+    how.add_argument("--download", action="store_true", help="let model hubs be asked for missing networks")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print the Markdown report."""
+    if args.vbench_results:
+        return _official(args.vbench_results)
+    if bool(args.fake) == bool(args.model):
+        raise UserError(
+            "give either --fake, folders of generated videos, or --model, whose reconstructions are measured"
+        )
+    if args.generate:
+        _generate(args)
+    if not (args.real or args.vbench):
+        if args.generate:
+            return 0
+        raise UserError("give --real to compare with, or --vbench for what needs no real videos")
+    from rich.progress import Progress
+
+    from videoar.metrics.evaluate import evaluate
+
+    protocol = _protocol(args)
+    metrics = args.metrics.split(",") if args.metrics else None
+    wants_fvd = args.real and (metrics is None or "fvd" in metrics)
+    with Progress(transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        report = evaluate(
+            [_twin(args.model)] if args.model else args.fake,
+            args.real,
+            protocol,
+            metrics=metrics,
+            features=_features(args, protocol) if wants_fvd else None,
+            dimensions=_dimensions(args),
+            options=_options(args, progress),
+        )
+    report.notes = _pairs(args.note, "--note")
+    report.deviations[:0] = [f"changed by hand: {item}" for item in args.set]
+    print(report.markdown(), end="")
+    if args.out:
+        print(f"\nwrote {', '.join(str(path) for path in report.write(args.out))}")
+    return 0
+
+
+def _pairs(items: list[str], option: str) -> dict[str, str]:
+    """KEY=VALUE arguments as a dict."""
+    for item in items:
+        if "=" not in item:
+            raise UserError(f"{option} takes KEY=VALUE, got {item!r}")
+    return dict(item.split("=", 1) for item in items)
+
+
+def _protocol(args: argparse.Namespace) -> Protocol:
+    import yaml
+
+    from videoar.metrics.protocol import Protocol
+
+    changes = {key: yaml.safe_load(value) for key, value in _pairs(args.set, "--set").items()}
+    return Protocol.load(args.protocol).with_(changes, source="--set")
+
+
+def _twin(path: str) -> ModelTwin:
+    """The tokenizer of a checkpoint or folder, with the generator if it holds one."""
+    from videoar.metrics.models import ModelTwin
+    from videoar.training.checkpoint import load_models, load_tokenizer
+
+    try:
+        generator, tokenizer = load_models(path)
+    except UserError:
+        return ModelTwin(load_tokenizer(path), name=path)
+    return ModelTwin(tokenizer, generator, path)
+
+
+def _features(args: argparse.Namespace, protocol: Protocol) -> FeatureNet | None:
+    """The net of --features, else the protocol's own if it comes with this installation."""
+    from videoar.metrics.features.registry import load_features
+
+    spec = args.features or ("atari" if protocol.features == "atari" else None)
+    if spec is None:
+        return None
+    resize = None if spec.partition(":")[0] == "atari" else protocol.features_resize
+    return load_features(spec, resize, protocol.batch_norm_eps, args.download)
+
+
+def _dimensions(args: argparse.Namespace) -> Dimensions | None:
+    from videoar.metrics.vbench.aggregate import QUALITY
+    from videoar.metrics.vbench.backbones import Weights
+    from videoar.metrics.vbench.registry import make_dimensions
+
+    if not args.vbench:
+        return None
+    weights = Weights(Path(args.vbench_weights) if args.vbench_weights else None, args.download)
+    chosen = QUALITY if args.vbench == "all" else tuple(args.vbench.split(","))
+    return make_dimensions(chosen, weights, args.substitutes.split(","))
+
+
+def _options(args: argparse.Namespace, progress: Progress) -> Options:
+    from videoar.metrics.cache import default_cache
+    from videoar.metrics.plan import Options
+
+    if args.batch < 1:
+        raise UserError(f"--batch must be at least 1, got {args.batch}")
+    if not 0 <= args.max_skipped <= 1:
+        raise UserError(f"--max-skipped is a share from 0 to 1, got {args.max_skipped}")
+    cache = None if args.no_cache else Path(args.cache) if args.cache else default_cache()
+    return Options(args.batch, _device(args), args.backend, args.max_skipped, cache, args.lpips_weights, progress)
+
+
+def _device(args: argparse.Namespace) -> str:
+    import torch
+
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _generate(args: argparse.Namespace) -> None:
+    """Write the samples of all prompts in VBench's layout; those that are there already are kept."""
+    from rich.progress import track
+
+    from videoar.metrics.vbench.layout import VBenchFolder, read_prompts
+    from videoar.sampling.generate import generate
+    from videoar.training.checkpoint import load_models
+
+    if not args.prompts or len(args.fake) != 1:
+        raise UserError("--generate needs --prompts FILE and one folder as --fake")
+    folder = VBenchFolder(args.fake[0], read_prompts(args.prompts), args.samples)
+    generator, tokenizer = load_models(args.generate)
+    generator.to(_device(args)).eval()
+    tokenizer.to(_device(args)).eval()
+    size = tuple(args.size) if args.size else tuple(generator.config.size)
+    pending = list(folder.pending())
+    for prompt, index in track(pending, "sampling", transient=True):
+        text = [prompt.refined or prompt.text]
+        sample = generate(generator, tokenizer, text, frames=args.frames, size=size, seed=args.seed + index)
+        folder.write(prompt, index, sample.video[0])
+    print(f"{len(pending)} videos written to {folder.path}; prompts in {folder.write_info()}")
+
+
+def _official(folder: str) -> int:
+    """Print the totals of the official suite's results."""
+    from dataclasses import asdict
+
+    from videoar.metrics.vbench.aggregate import aggregate, read_results
+
+    values = read_results(folder)
+    print(json.dumps({"dimensions": values, **asdict(aggregate(values))}, indent=2))
+    return 0

@@ -1,0 +1,86 @@
+"""A model measured on real clips in memory: reconstructions without a codec's loss, bit usage, bit accuracy."""
+
+# B batch · T frames · D bits per token
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videoar.bits.corruption import teacher_forcing
+from videoar.bits.pyramid import ScalePyramid
+from videoar.errors import UserError
+from videoar.generator.model import VideoAR
+from videoar.metrics.bits import BitAccuracy, CodebookUsage
+from videoar.tokenizer.model import VideoTokenizer
+
+
+class ModelTwin:
+    """Gives every real clip its reconstruction, and watches the bits on the way.
+
+    Args:
+        tokenizer: eval mode.
+        generator: also measures teacher-forced bit accuracy, without corruption. A clip's class is the name of the
+            folder it lies in; clips of no known class get the null condition (always so for text conditions).
+        name: what reports call the model.
+    """
+
+    def __init__(self, tokenizer: VideoTokenizer, generator: VideoAR | None = None, name: str = "model") -> None:
+        self.tokenizer, self.generator, self.path = tokenizer, generator, name
+        self.usage: CodebookUsage | None = None
+        self.accuracy: BitAccuracy | None = None
+        self.unlabelled = 0
+
+    def check_frames(self, frames: int | None) -> None:
+        """Raise UserError unless clips of `frames` frames can be encoded."""
+        ratio = self.tokenizer.config.temporal_ratio
+        if frames is None or (frames - 1) % ratio:
+            raise UserError(f"a model needs clips of 1 + {ratio}·n frames, the protocol takes {frames or 'all'} frames")
+
+    @torch.no_grad()
+    def __call__(self, video: Tensor, names: Sequence[str]) -> Tensor:
+        """The reconstructions [B, 3, T, H, W] of real clips; `names` are their paths inside the folder."""
+        self.tokenizer.to(video.device)
+        latent = self.tokenizer.encode(video)
+        codes = self.tokenizer.quantize(latent)
+        if self.usage is None:
+            self.usage = CodebookUsage(len(codes.pyramid), latent.shape[1]).to(video.device)
+        self.usage.update(codes.bits)
+        if self.generator is not None:
+            self._teach(self.generator.to(video.device), latent, codes.pyramid, names)
+        return self.tokenizer.decode(codes.latent).float()
+
+    def _teach(self, generator: VideoAR, latent: Tensor, pyramid: ScalePyramid, names: Sequence[str]) -> None:
+        frames = latent.shape[2]
+        if self.accuracy is None or self.accuracy.pyramid != pyramid:
+            if self.accuracy is not None:
+                raise UserError("bit accuracy needs clips of one size; set size in the protocol")
+            self.accuracy = BitAccuracy(pyramid, frames, latent.shape[1]).to(latent.device)
+        lesson = teacher_forcing(latent, pyramid)
+        known = list(generator.config.class_names or ())
+        labels = [known.index(folder) if (folder := _folder(name)) in known else -1 for name in names]
+        self.unlabelled += labels.count(-1)
+        by_class = generator.config.condition == "class"
+        condition = generator.condition(torch.tensor(labels).clamp(min=0) if by_class else [" "] * len(labels))
+        absent = torch.tensor([label < 0 or not by_class for label in labels], device=latent.device)
+        condition = generator.null.replace(condition, absent)
+        self.accuracy.update(generator(lesson.tokens, condition, pyramid, frames), lesson.targets)
+
+    def values(self) -> dict[str, float]:
+        """What was seen: `bit_usage/…`, and with a generator `accuracy/…`."""
+        out = self.usage.compute().scalars("bit_usage/") if self.usage else {}
+        return out | (self.accuracy.compute().scalars("accuracy/") if self.accuracy else {})
+
+    def card(self) -> dict[str, Any]:
+        """What a protocol card says about the model."""
+        card: dict[str, Any] = {"model": self.path, "tokenizer": self.tokenizer.fingerprint()}
+        if self.generator is not None:
+            card |= {"generator": self.generator.fingerprint(), "clips_without_class": self.unlabelled}
+        return card
+
+
+def _folder(name: str) -> str:
+    return name.split("/")[-2] if "/" in name else ""

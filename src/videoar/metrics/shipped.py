@@ -1,0 +1,21 @@
+"""Where the repository's own configs and weights are, in a checkout or in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoar.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def shipped(relative: str) -> Path:
+    """The file or folder `relative` (e.g. `configs/evaluate`), from the checkout or from inside the package.
+
+    Raises:
+        UserError: this installation does not have it.
+    """
+    for root in (_PACKAGE.parents[1], _PACKAGE):
+        if (root / relative).exists():
+            return root / relative
+    raise UserError(f"this installation of videoar has no {relative}; give a path, or work from a checkout")

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
+from torch.backends import mkldnn
 
+Triple = tuple[int, int, int]
 CHANNELS_LAST = torch.channels_last_3d
 
 
@@ -31,30 +34,43 @@ class Stream:
         self._tails[layer] = frames.clone()
 
 
-def with_past(layer: nn.Module, x: Tensor, past: int, keep: int, stream: Stream | None) -> Tensor:
-    """x with the `past` frames before it in front; keeps the last `keep` frames in the stream.
+def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: Stream | None) -> tuple[Tensor, Tensor]:
+    """x with the frames in front that a causal kernel [O, I, t, h, w] needs before it; and the kernel.
 
-    At the start of a video its first frame is repeated.
+    At the start of a video its first frame is repeated; a single frame then meets the sum of the kernel's temporal
+    taps instead, which is the same at a third of the cost. The last `keep` frames stay in the stream.
     """
+    past = weight.shape[2] - 1
     tail = stream.tail(layer) if stream is not None else None
-    front = [x[:, :, :1]] * past if tail is None else [tail]
-    x = torch.cat([*front, x], dim=2) if past else x
+    if past and tail is None and x.shape[2] == 1:
+        if stream is not None and keep:
+            stream.keep(layer, x.expand(-1, -1, keep, -1, -1))
+        return x, weight.sum(2, keepdim=True)
+    if past:
+        x = torch.cat([x[:, :, :1]] * past + [x] if tail is None else [tail, x], dim=2)
     if stream is not None and keep:
         stream.keep(layer, x[:, :, -keep:])
-    return x
+    return x, weight
+
+
+def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
+    """`F.conv3d`, except that a single small float32 clip on a CPU goes to oneDNN: torch's own choice is 2-10x slower."""
+    small = x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480
+    inference = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    if small and inference and x.device.type == "cpu" and x.dtype == torch.float32 and mkldnn.is_available():
+        return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
+    return F.conv3d(x, weight, bias, stride, padding)
 
 
 class CausalConv3d(nn.Conv3d):
     """3x3 convolution in space (zero padding, same size) and a causal one over `temporal_kernel` frames."""
 
-    def __init__(self, in_channels: int, out_channels: int, temporal_kernel: int = 3) -> None:
+    def __init__(self, in_channels: int, out_channels: int, temporal_kernel: int) -> None:
         super().__init__(in_channels, out_channels, (temporal_kernel, 3, 3), padding=(0, 1, 1))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        past = self.kernel_size[0] - 1
-        if past and x.shape[2] == 1 and stream is None:
-            return F.conv3d(x, self.weight.sum(2, keepdim=True), self.bias, padding=self.padding)
-        return super().forward(with_past(self, x, past, past, stream))
+        x, weight = with_past(self, x, self.weight, self.kernel_size[0] - 1, stream)
+        return conv3d(x, weight, self.bias, stride=(1, 1, 1), padding=(0, 1, 1))
 
 
 class FrameNorm(nn.GroupNorm):
@@ -83,20 +99,41 @@ class Downsample(nn.Conv3d):
         super().__init__(channels, channels, (temporal_kernel, 3, 3), stride=(2 if time else 1, 2, 2))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        past = self.kernel_size[0] - 1
-        x = with_past(self, x, past, past + 1 - self.stride[0], stream)
-        return super().forward(F.pad(x, (0, 1, 0, 1)))
+        time = self.stride[0]
+        x, weight = with_past(self, x, self.weight, self.kernel_size[0] - time, stream)
+        time = min(time, x.shape[2])
+        return conv3d(F.pad(x, (0, 1, 0, 1)), weight, self.bias, stride=(time, 2, 2), padding=(0, 0, 0))
 
 
-class Upsample(nn.Module):
-    """Doubles height and width (nearest), and time as 1 + n → 1 + 2n frames where `time` is set; then convolves."""
+class Upsample(nn.Conv3d):
+    """Doubles height and width, and time as 1 + n → 1 + 2n frames where `time` is set, then convolves causally.
+
+    The result is that of nearest upsampling and a `CausalConv3d`, for 2.25 times (with time: 3.4 times) fewer
+    operations: along a doubled axis three taps meet two cells only, and a window on two neighbours gives the two
+    pixels between them.
+
+        cells      [     j-1     ][      j      ]
+        pixels     [  .   ][  y   z  ][    .    ]       y = (w0 + w1)·cell[j-1] + w2·cell[j]
+                                                        z = w0·cell[j-1] + (w1 + w2)·cell[j]
+    """
 
     def __init__(self, channels: int, temporal_kernel: int, time: bool) -> None:
-        super().__init__()
+        super().__init__(channels, channels, (temporal_kernel, 3, 3), padding=(0, 1, 1))
         self.time = time
-        self.conv = CausalConv3d(channels, channels, temporal_kernel)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        first = stream is None or stream.tail(self.conv) is None
-        x = F.interpolate(x, scale_factor=(2 if self.time else 1, 2, 2), mode="nearest")
-        return self.conv(x[:, :, 1:] if self.time and first else x, stream)
+        start = stream is None or stream.tail(self) is None
+        doubles = self.time and not (start and x.shape[2] == 1)
+        weight = _fold(_fold(self.weight, 4), 3)
+        x, weight = with_past(self, x, _fold(weight, 2) if doubles else weight, 1 if self.time else 2, stream)
+        bias = self.bias.repeat(weight.shape[0] // self.out_channels)
+        y = conv3d(x, weight, bias, stride=(1, 1, 1), padding=(0, 1, 1))
+        y = rearrange(y, "b (p q r c) t h w -> b (t p) (h q) (w r) c", p=1 + doubles, q=2, r=2)
+        y = y[:, 1 if doubles and start else 0 :, 1:-1, 1:-1]
+        return y.movedim(-1, 1).contiguous(memory_format=CHANNELS_LAST)
+
+
+def _fold(weight: Tensor, dim: int) -> Tensor:
+    """Kernel of three taps along `dim` → kernels [2·O, …] of two taps for the two pixels between two cells."""
+    a, b, c = weight.split(1, dim)
+    return torch.cat([torch.cat([a + b, c], dim), torch.cat([a, b + c], dim)])

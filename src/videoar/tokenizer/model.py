@@ -29,7 +29,9 @@ class VideoTokenizer(nn.Module, Pretrained):
         codes = tokenizer.quantize(latent)       # .bits, one bool [B, T', h_k, w_k, D] a scale; .latent
         video = tokenizer.decode(codes.latent)   # [B, 3, T, H, W] in [-1, 1]
 
-    Latent frame n depends on pixel frames ≤ ratio·n only, and its pixels on latent frames ≤ n only.
+    Latent frame n depends on pixel frames ≤ ratio·n only, and its pixels on latent frames ≤ n only. Where gradients are
+    wanted a clip passes at once; else one latent frame follows the other, which takes no longer, a fraction of the
+    memory, and makes clips, streams and images agree to the bit.
     """
 
     config_class: ClassVar[type] = TokenizerConfig
@@ -51,7 +53,9 @@ class VideoTokenizer(nn.Module, Pretrained):
         ratio = self.config.temporal_ratio
         if video.shape[2] % ratio != 1 % ratio:
             raise ValueError(f"a clip needs 1 + {ratio}n frames, got {video.shape[2]}")
-        return self.encoder(video)
+        if torch.is_grad_enabled() or video.shape[2] == 1:
+            return self.encoder(video)
+        return torch.cat(list(self.encode_stream([video])), dim=2)
 
     def quantize(
         self, latent: Tensor, pyramid: ScalePyramid | None = None, straight_through: bool = False
@@ -67,7 +71,9 @@ class VideoTokenizer(nn.Module, Pretrained):
     def decode(self, latent: Tensor) -> Tensor:
         """Latent [B, D, T', h, w] → video [B, 3, T, H, W], clamped to [-1, 1]."""
         self._check_latent(latent)
-        return self.decoder(latent).clamp(-1, 1)
+        if torch.is_grad_enabled() or latent.shape[2] == 1:
+            return self.decoder(latent).clamp(-1, 1)
+        return torch.cat(list(self.decode_stream([latent])), dim=2)
 
     def reconstruct(self, video: Tensor, pyramid: ScalePyramid | None = None) -> Tensor:
         """Video → bits → video."""
@@ -82,37 +88,37 @@ class VideoTokenizer(nn.Module, Pretrained):
 
     @torch.no_grad()
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Encode a video that comes in chunks [B, 3, any T, H, W]; yields latent frames as soon as they are complete.
+        """Encode a video that comes in chunks [B, 3, any T, H, W]; yields each latent frame as soon as it is complete.
 
-        Concatenated, they are `encode` of the whole video, while memory holds one chunk.
+        Together they are `encode` of the whole video bit for bit, while memory holds one chunk.
 
         Raises:
             ValueError: a chunk `encode` would refuse, or a video that ends between two latent frames.
         """
         stream, ratio = Stream(), self.config.temporal_ratio
-        rest, wanted, frames = None, 1, 0
+        rest, frames, wanted = None, 0, 1
         for chunk in chunks:
             self._check_video(chunk)
             frames += chunk.shape[2]
-            ready = chunk if rest is None else torch.cat([rest, chunk], dim=2)
-            whole = (ready.shape[2] - wanted) // ratio * ratio + wanted if ready.shape[2] >= wanted else 0
-            rest = ready[:, :, whole:].clone()
-            if whole:
-                wanted = ratio
-                yield self.encoder(ready[:, :, :whole], stream)
+            rest = chunk if rest is None else torch.cat([rest, chunk], dim=2)
+            while rest.shape[2] >= wanted:
+                yield self.encoder.forward(rest[:, :, :wanted], stream)
+                rest, wanted = rest[:, :, wanted:], ratio
+            rest = rest.clone()
         if rest is not None and rest.shape[2]:
             raise ValueError(f"a video needs 1 + {ratio}n frames, got {frames}")
 
     @torch.no_grad()
     def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Decode a latent that comes in chunks [B, D, any T', h, w]; yields the pixels of each, clamped to [-1, 1].
+        """Decode a latent that comes in chunks [B, D, any T', h, w]; yields the pixels of each latent frame, clamped.
 
-        Concatenated, they are `decode` of the whole latent, while memory holds one chunk.
+        Together they are `decode` of the whole latent bit for bit, while memory holds one chunk.
         """
         stream = Stream()
-        for latent in latents:
-            self._check_latent(latent)
-            yield self.decoder(latent, stream).clamp(-1, 1)
+        for chunk in latents:
+            self._check_latent(chunk)
+            for frame in chunk.split(1, dim=2):
+                yield self.decoder.forward(frame, stream).clamp(-1, 1)
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
         """Trade time for memory in training: recompute residual blocks in the backward pass."""

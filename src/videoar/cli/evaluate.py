@@ -4,7 +4,7 @@ Every number comes with its protocol: JSON, a Markdown table and a card that say
 Metrics that cannot be measured are listed with the reason, never guessed.
 
 examples:
-  videoar evaluate --real data/atari/test --fake outputs/samples --protocol atari
+  videoar evaluate --real data/atari/testlist01.txt --fake outputs/samples --protocol atari
   videoar evaluate --real clips --fake reconstructions                         # PSNR, SSIM, … of files with equal names
   videoar evaluate --real ucf101/train --fake seed0 seed1 --protocol ucf101-10k --features i3d:i3d_torchscript.pt
   videoar evaluate --real clips --model run.ckpt --set frames=17               # and usage and accuracy of the bits
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     what = parser.add_argument_group("what is compared")
-    what.add_argument("--real", metavar="DIR", help="folder of real videos (all subfolders too)")
+    what.add_argument("--real", metavar="DIR", help="folder of real videos (all subfolders too), or a list file")
     what.add_argument("--fake", metavar="DIR", nargs="+", help="generated or reconstructed videos; several: one a seed")
     what.add_argument("--model", metavar="PATH", help="instead of --fake: reconstruct the real videos with this model")
     what.add_argument("--protocol", default="plain", metavar="NAME", help="named protocol or YAML file (default plain)")
@@ -137,11 +137,16 @@ def _twin(path: str) -> ModelTwin:
     """The tokenizer of a checkpoint or folder, with the generator if it holds one."""
     from videoar.metrics.models import ModelTwin
     from videoar.training.checkpoint import load_models, load_tokenizer
+    from videoar.training.checkpoint_io import read_checkpoint
 
-    try:
-        generator, tokenizer = load_models(path)
-    except UserError:
+    place = Path(path)
+    if place.is_file():
+        has_generator = read_checkpoint(place, mmap=True).get("videoar", {}).get("kind") == "generator"
+    else:
+        has_generator = (place / "generator").is_dir()
+    if not has_generator:
         return ModelTwin(load_tokenizer(path), name=path)
+    generator, tokenizer = load_models(path)
     return ModelTwin(tokenizer, generator, path)
 
 

@@ -15,7 +15,7 @@ from videoar.bits.pyramid import ScalePyramid
 _CODES_UP_TO = 16  # bits; above this 2^D codes are too many to tick off one by one
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: torchmetrics rebuilds what `compute` returns, and turns one-element vectors into scalars
 class BitScores:
     """Accuracies in [0, 1]; NaN where nothing was seen.
 
@@ -36,8 +36,8 @@ class BitScores:
     def scalars(self, prefix: str = "") -> dict[str, float]:
         """Flat names for a logger: `bits`, `tokens`, `bits/scale_1`, …, `bits/frame_1`, …"""
         out = {f"{prefix}bits": float(self.bits), f"{prefix}tokens": float(self.tokens)}
-        out |= {f"{prefix}bits/scale_{k}": float(v) for k, v in enumerate(self.bits_per_scale, 1)}
-        return out | {f"{prefix}bits/frame_{t}": float(v) for t, v in enumerate(self.bits_per_frame, 1)}
+        out |= {f"{prefix}bits/scale_{k}": float(v) for k, v in enumerate(self.bits_per_scale.reshape(-1), 1)}
+        return out | {f"{prefix}bits/frame_{t}": float(v) for t, v in enumerate(self.bits_per_frame.reshape(-1), 1)}
 
 
 class BitAccuracy(Metric):
@@ -94,7 +94,7 @@ class BitAccuracy(Metric):
         )
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: torchmetrics rebuilds what `compute` returns, and turns one-element vectors into scalars
 class Usage:
     """How evenly a tokenizer uses its bits.
 
@@ -110,8 +110,8 @@ class Usage:
 
     def scalars(self, prefix: str = "") -> dict[str, float]:
         """Flat names for a logger."""
-        out = {f"{prefix}entropy/scale_{k}": float(v) for k, v in enumerate(self.entropy_per_scale, 1)}
-        out |= {f"{prefix}dead_bits/scale_{k}": float(v) for k, v in enumerate(self.dead_bits_per_scale, 1)}
+        out = {f"{prefix}entropy/scale_{k}": float(v) for k, v in enumerate(self.entropy_per_scale.reshape(-1), 1)}
+        out |= {f"{prefix}dead_bits/scale_{k}": float(v) for k, v in enumerate(self.dead_bits_per_scale.reshape(-1), 1)}
         return out if self.codes is None else out | {f"{prefix}codes_used": float(self.codes)}
 
 

@@ -103,7 +103,8 @@ class _Evaluation:
         values |= {name: float(metric.compute()) for name, metric in self.paired.items()}
         values |= {metric.key: float(metric.compute()) for metric in self.dimensions}
         values |= self.subject.values() if isinstance(self.subject, ModelTwin) else {}
-        curves = {} if self.drift is None else {name: curve.tolist() for name, curve in self.drift.compute().items()}
+        measured = {} if self.drift is None else self.drift.compute()
+        curves = {name: curve.reshape(-1).tolist() for name, curve in measured.items()}
         return Run(str(self.subject.path), self._counts(used), values, _trim(curves), self.sources.skipped())
 
     def _batches(self) -> Iterator[Batch]:

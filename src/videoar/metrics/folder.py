@@ -55,16 +55,21 @@ class Skips:
 
 
 class VideoFolder:
-    """The videos of a folder and all its subfolders, in sorted order.
+    """The videos of a folder and all its subfolders, or those that a list file names, in sorted order.
 
+    A list file (`testlist01.txt`) has one path a line, relative to its own folder, perhaps followed by a class number.
     Of a GIF and another video file with the same name (as `videoar sample` writes them) the GIF is left out.
 
     Raises:
-        UserError: no folder, or no video in it.
+        UserError: no folder, no video in it, or a listed file that is not there.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.suffix == ".txt":
+            self.names = _listed(self.path)
+            self.path = self.path.parent
+            return
         if not self.path.is_dir():
             raise UserError(f"no folder at {self.path}")
         files = (p for p in self.path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
@@ -90,6 +95,21 @@ class VideoFolder:
         """(name, bytes, time of change) of files: changes when a file does."""
         stats = [(self.path / name).stat() for name in names]
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats)]
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    """The paths in a list file."""
+    if not path.is_file():
+        raise UserError(f"no list of videos at {path}")
+    names = set()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, number = line.strip().rpartition(" ")
+        if line.strip():
+            names.add(name if name and number.isdigit() else line.strip())
+    missing = sorted(name for name in names if not (path.parent / name).is_file())
+    if missing or not names:
+        raise UserError(f"{path} lists {len(names)} videos, {len(missing)} are missing, e.g. {''.join(missing[:1])!r}")
+    return tuple(sorted(names))
 
 
 def stem_of(name: str) -> str:

@@ -69,7 +69,9 @@ class FeatureNet:
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.module.eval().requires_grad_(False)
+        self.module.eval()
+        for parameter in self.module.parameters():  # a TorchScript module has no requires_grad_ of its own
+            parameter.requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, video: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""VideoMetrics: FVD, SSIM, LPIPS and bit usage over the whole validation or test set, for either module."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchmetrics import Metric
+
+from videoar.errors import UserError
+from videoar.losses.perceptual import Perceptual
+from videoar.metrics.bits import CodebookUsage
+from videoar.metrics.features.registry import load_features
+from videoar.metrics.frechet import FrechetVideoDistance
+from videoar.metrics.reconstruction import LPIPS, SSIM
+from videoar.sampling.generate import generate
+
+log = logging.getLogger(__name__)
+
+
+class VideoMetrics(Callback):
+    """Adds to `validate` and `test` what needs the whole set at once, with the averaged weights.
+
+    A tokenizer's run logs `rfvd`, `ssim`, `lpips_<net>` of reconstructions and the exact `codebook/…` usage; a
+    generator's run samples one video for each clip, of its class or caption, and logs `gfvd`. All under `val/` or
+    `test/`, summed over ranks. PSNR and temporal errors are the modules' own.
+
+    Args:
+        features: feature net of the FVD, e.g. `atari` or `i3d:FILE`; None: no FVD.
+        lpips: backbone, alex or vgg; None: no LPIPS. lpips_weights: its file; None: torchvision's cache.
+        seed: of the samples; clip i of the set has the same noise at every validation.
+        guidance: as in `generate`.
+
+    Raises:
+        UserError: weights that are missing (at construction for `features`, so that no run dies hours later).
+    """
+
+    def __init__(
+        self,
+        features: str | None = "atari",
+        lpips: str | None = None,
+        lpips_weights: str | None = None,
+        seed: int = 0,
+        guidance: float | str | None = None,
+    ) -> None:
+        self.lpips, self.seed, self.guidance = lpips, seed, guidance
+        self.fvd = None
+        if features is not None:
+            self.fvd = FrechetVideoDistance(load_features(features))
+        self.paired: dict[str, Metric] = {"ssim": SSIM()}
+        if lpips is not None:
+            perceptual = Perceptual(lpips, lpips_weights)  # type: ignore[arg-type]
+            perceptual.network(torch.device("cpu"))
+            self.paired[f"lpips_{lpips}"] = LPIPS(perceptual)
+        self.usage: CodebookUsage | None = None
+        self._seen = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(pl_module)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._update(pl_module, batch, trainer)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._update(pl_module, batch, trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._finish(pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(pl_module, "test")
+
+    def _start(self, module: LightningModule) -> None:
+        self._seen, self.usage = 0, None
+        for metric in (*self.paired.values(), *([self.fvd] if self.fvd else [])):
+            metric.to(module.device).reset()
+
+    @torch.no_grad()
+    def _update(self, module: Any, batch: dict[str, Any], trainer: Trainer) -> None:
+        if "video" not in batch:
+            raise UserError("VideoMetrics compares pixels, but this data set holds cached latents")
+        real = batch["video"].float()
+        if module.kind == "generator":
+            fake = self._sample(module, batch, real, trainer)
+        else:
+            codes = module.tokenizer.quantize(module.tokenizer.encode(batch["video"]))
+            fake = module.tokenizer.decode(codes.latent).float()
+            for metric in self.paired.values():
+                metric.update(fake, real)
+            if self.usage is None:
+                self.usage = CodebookUsage(len(codes.pyramid), codes.latent.shape[1]).to(module.device)
+            self.usage.update(codes.bits)
+        if self.fvd is not None:
+            self.fvd.update(real, real=True)
+            self.fvd.update(fake, real=False)
+        self._seen += len(real)
+
+    def _sample(self, module: Any, batch: dict[str, Any], like: Tensor, trainer: Trainer) -> Tensor:
+        network = module.network
+        by_class = network.config.condition == "class"
+        condition = batch["label"].clamp(min=0) if by_class else [text or " " for text in batch["caption"]]
+        first = self.seed + self._seen * trainer.world_size + trainer.global_rank
+        seeds = [first + i * trainer.world_size for i in range(len(like))]
+        frames, size = like.shape[2], (like.shape[3], like.shape[4])
+        sample = generate(
+            network, module.tokenizer, condition, frames=frames, size=size, seed=seeds, guidance=self.guidance
+        )
+        return sample.video.float()
+
+    def _finish(self, module: Any, split: str) -> None:
+        values: dict[str, Tensor | float] = {}
+        if self.fvd is not None:
+            values["rfvd" if module.kind == "tokenizer" else "gfvd"] = self.fvd.compute()
+        if module.kind == "tokenizer":
+            values |= {name: metric.compute() for name, metric in self.paired.items()}
+            values |= self.usage.compute().scalars("codebook/") if self.usage else {}
+        for name, value in values.items():
+            module.log(f"{split}/{name}", float(value), rank_zero_only=False)

@@ -87,7 +87,7 @@ class Player:
         self._moves = self._ale.getMinimalActionSet()
         self._hold = 0
         self._restart()
-        for _ in range(int(self._rng.integers(5 * clips.fps, 10 * clips.fps))):  # past intros and jingles
+        for _ in range(int(self._rng.uniform(5, 10) * clips.fps)):  # past intros and jingles
             self._step()
 
     def clip(self) -> np.ndarray:

@@ -75,12 +75,14 @@ class Mp4Writer:
         height, width = self._size = (size[0], size[1])
         if height % 2 or width % 2:
             log.warning("%s: H.264 needs even sizes; %dx%d padded by repeating the edge", self._name, height, width)
-        options = {"crf": str(self._crf), "preset": "medium"}
-        # One encoder thread: the same pixels give the same bytes on every machine.
-        stream = self._container.add_stream("libx264", rate=self._fps, options={**options, "threads": "1"})
+        # The same pixels must give the same bytes, so no macroblock tree, which reads memory that was never
+        # written (small frames differ from run to run), and one thread.
+        options = {"crf": str(self._crf), "preset": "medium", "mbtree": "0"}
+        stream = self._container.add_stream("libx264", rate=self._fps, options=options)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = 1 / self._fps
+        stream.codec_context.thread_count = 1
         self._stream = stream
 
     def finish(self) -> None:

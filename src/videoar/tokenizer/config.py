@@ -76,6 +76,6 @@ class TokenizerConfig:
 
 PRESETS = {
     "debug": TokenizerConfig(latent_dim=16, channels=16, multipliers=(1, 2, 2, 2, 2), res_blocks=1, norm_groups=8),
-    "atari": TokenizerConfig(latent_dim=32, channels=64, multipliers=(1, 2, 3, 4), patch=2, res_blocks=1),
+    "atari": TokenizerConfig(32, 48, (1, 2, 3, 4), res_blocks=1, patch=2, norm_groups=16),
     "videoar": TokenizerConfig(),
 }

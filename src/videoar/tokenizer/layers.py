@@ -46,15 +46,18 @@ def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: St
         if stream is not None and keep:
             stream.keep(layer, x.expand(-1, -1, keep, -1, -1))
         return x, weight.sum(2, keepdim=True)
-    if past:
-        x = torch.cat([x[:, :, :1]] * past + [x] if tail is None else [tail, x], dim=2)
+    if past and tail is None:
+        first, rest = x.split([1, x.shape[2] - 1], dim=2)  # not x[:, :, :1]: split has the cheaper backward
+        x = torch.cat([first] * (past + 1) + [rest], dim=2)
+    elif tail is not None:
+        x = torch.cat([tail, x], dim=2)
     if stream is not None and keep:
         stream.keep(layer, x[:, :, -keep:])
     return x, weight
 
 
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
-    """`F.conv3d`, except that a single small float32 clip on a CPU goes to oneDNN: torch's own choice is 2-10x slower."""
+    """`F.conv3d`, but one small float32 clip on a CPU goes to oneDNN, as torch's own choice is up to 10x slower."""
     small = x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480
     inference = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
     if small and inference and x.device.type == "cpu" and x.dtype == torch.float32 and mkldnn.is_available():
@@ -126,11 +129,11 @@ class Upsample(nn.Conv3d):
         doubles = self.time and not (start and x.shape[2] == 1)
         weight = _fold(_fold(self.weight, 4), 3)
         x, weight = with_past(self, x, _fold(weight, 2) if doubles else weight, 1 if self.time else 2, stream)
-        bias = self.bias.repeat(weight.shape[0] // self.out_channels)
+        bias = None if self.bias is None else self.bias.repeat(weight.shape[0] // self.out_channels)
         y = conv3d(x, weight, bias, stride=(1, 1, 1), padding=(0, 1, 1))
         y = rearrange(y, "b (p q r c) t h w -> b (t p) (h q) (w r) c", p=1 + doubles, q=2, r=2)
-        y = y[:, 1 if doubles and start else 0 :, 1:-1, 1:-1]
-        return y.movedim(-1, 1).contiguous(memory_format=CHANNELS_LAST)
+        y = F.pad(y, (0, 0, -1, -1, -1, -1, -1 if doubles and start else 0, 0))  # crop what lies outside
+        return y.movedim(-1, 1)
 
 
 def _fold(weight: Tensor, dim: int) -> Tensor:

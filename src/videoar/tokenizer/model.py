@@ -99,6 +99,8 @@ class VideoTokenizer(nn.Module, Pretrained):
         rest, frames, wanted = None, 0, 1
         for chunk in chunks:
             self._check_video(chunk)
+            if rest is not None and rest[:, :, :0].shape != chunk[:, :, :0].shape:
+                raise ValueError(f"a chunk of {list(chunk.shape)} follows chunks of {list(rest.shape)}")
             frames += chunk.shape[2]
             rest = chunk if rest is None else torch.cat([rest, chunk], dim=2)
             while rest.shape[2] >= wanted:

@@ -1,0 +1,81 @@
+"""Every layer against the plain operation that its docstring promises."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from videoar.tokenizer.layers import CausalConv3d, Downsample, FrameNorm, Stream, Upsample, conv3d, norm_groups
+
+
+def first_repeated(x, times):
+    return torch.cat([x[:, :, :1]] * times + [x], dim=2)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_causal_conv_pads_the_front_with_the_first_frame(kernel, frames):
+    layer, x = CausalConv3d(4, 6, kernel), torch.randn(2, 4, frames, 5, 7)
+    plain = F.conv3d(first_repeated(x, kernel - 1), layer.weight, layer.bias, padding=(0, 1, 1))
+    assert_close(layer(x), plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("time", [False, True])
+@pytest.mark.parametrize("frames", [1, 3, 5])
+def test_downsample_pads_right_and_bottom(time, frames):
+    layer, x = Downsample(4, 3, time), torch.randn(2, 4, frames, 6, 8)
+    padded = F.pad(first_repeated(x, 2), (0, 1, 0, 1))
+    plain = F.conv3d(padded, layer.weight, layer.bias, stride=(2 if time else 1, 2, 2))
+    assert layer(x).shape == (2, 4, (frames + 1) // 2 if time else frames, 3, 4)
+    assert_close(layer(x), plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("kernel", "time"), [(3, True), (3, False), (1, False)])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_folded_upsample_is_nearest_upsampling_then_convolution(kernel, time, frames):
+    layer, x = Upsample(4, kernel, time), torch.randn(2, 4, frames, 3, 5)
+    large = F.interpolate(x, scale_factor=(2 if time else 1, 2, 2), mode="nearest")
+    large = first_repeated(large[:, :, 1:] if time else large, kernel - 1)
+    plain = F.conv3d(large, layer.weight, layer.bias, padding=(0, 1, 1))
+    assert layer(x).shape == (2, 4, 2 * frames - 1 if time else frames, 6, 10)
+    assert_close(layer(x), plain, atol=1e-5, rtol=0)
+    plain_gradient = torch.autograd.grad(plain.square().sum(), layer.weight)[0]
+    assert_close(torch.autograd.grad(layer(x).square().sum(), layer.weight)[0], plain_gradient, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: CausalConv3d(4, 4, 3), lambda: Upsample(4, 3, True), lambda: Upsample(4, 3, False)]
+)
+def test_layers_stream(build):
+    layer, x, stream = build(), torch.randn(1, 4, 6, 4, 4), Stream()
+    with torch.no_grad():
+        pieces = torch.cat([layer(piece, stream) for piece in x.split([1, 3, 2], dim=2)], dim=2)
+    assert_close(pieces, layer(x).detach(), atol=1e-5, rtol=0)
+
+
+def test_a_stream_keeps_copies_not_views():
+    layer, x, stream = CausalConv3d(4, 4, 3), torch.randn(1, 4, 50, 4, 4), Stream()
+    layer(x, stream)
+    assert stream.tail(layer).untyped_storage().nbytes() == 2 * 4 * 4 * 4 * 4
+
+
+def test_norm_sees_one_frame_at_a_time():
+    layer, x = FrameNorm(8, 4), torch.randn(2, 8, 3, 4, 4) * torch.arange(1, 4).view(1, 1, 3, 1, 1)
+    groups = x.view(2, 4, 2, 3, 4, 4)
+    mean, var = groups.mean((2, 4, 5), keepdim=True), groups.var((2, 4, 5), correction=0, keepdim=True)
+    assert_close(layer(x), ((groups - mean) / (var + 1e-6).sqrt()).view_as(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(128, 32), (512, 32), (48, 24), (24, 24), (120, 24), (20, 20), (16, 16)]
+)
+def test_group_count_follows_infinity(channels, groups):
+    assert norm_groups(channels, 32) == groups
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2)])
+def test_small_clips_take_the_fast_path_unchanged(stride):
+    x, weight, bias = torch.randn(1, 4, 3, 8, 8), torch.randn(6, 4, 3, 3, 3), torch.randn(6)
+    plain = F.conv3d(x, weight, bias, stride, (0, 1, 1))
+    with torch.no_grad():
+        assert_close(conv3d(x, weight, bias, stride, (0, 1, 1)), plain, atol=1e-4, rtol=1e-5)

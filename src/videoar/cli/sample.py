@@ -24,24 +24,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
     add("--model", required=True, metavar="PATH", help="a generator checkpoint (.ckpt) or an exported folder")
-    add("--label", action="append", metavar="NAME", help="class name or number; repeat for several (default: all, one each)")
+    add(
+        "--label",
+        action="append",
+        metavar="NAME",
+        help="class name or number; repeat for several (default: all, one each)",
+    )
     add("--prompt", action="append", metavar="TEXT", help="a text prompt; repeat for several")
     add("--num", type=int, default=1, metavar="N", help="videos for each label or prompt (default 1)")
     add("--image", metavar="FILE", help="start from this image")
     add("--video", metavar="FILE", help="continue the last frames of this clip")
-    add("--context", type=int, default=None, metavar="FRAMES", help="frames taken from --video or a shot (1+4n; default 5)")
+    add(
+        "--context",
+        type=int,
+        default=None,
+        metavar="FRAMES",
+        help="frames taken from --video or a shot (1+4n; default 5)",
+    )
     add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
     add("--seconds", type=float, default=None, help="go on shot after shot until the video is this long")
-    add("--size", type=int, nargs="+", default=None, metavar="PX", help="side, or height and width (default: as trained)")
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        default=None,
+        metavar="PX",
+        help="side, or height and width (default: as trained)",
+    )
     add("--fps", type=float, default=8.0, help="frames a second of the files (default 8)")
     add("--guidance", default=None, help="ucf101, text, none or a number (default: the paper's for the model)")
     add("--temperature", type=float, nargs="+", default=[1.0], help="one value, or one a scale (default 1)")
     add("--greedy", action="store_true", help="the more likely value of every bit; no randomness")
-    add("--prefix-guidance", type=float, default=0.0, metavar="S", help="visual prefix guidance strength (default 0: off)")
+    add(
+        "--prefix-guidance",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="visual prefix guidance strength (default 0: off)",
+    )
     add("--seed", type=int, default=0, help="video i uses seed + i (default 0)")
     add("--batch", type=int, default=8, help="videos sampled together (default 8)")
     add("--device", default=None, help="cpu, cuda, … (default: cuda if there is one)")
-    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="precision of the weights (default float32)")
+    add(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="precision of the weights (default float32)"
+    )
     add("--out", default="outputs/samples", metavar="DIR", help="folder for the results (default outputs/samples)")
 
 
@@ -69,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
     written = []
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
-        written += _sample_batch(args, generator, tokenizer, part, size, options, prefix, f"{start + len(part)}/{len(jobs)}")
+        written += _sample_batch(
+            args, generator, tokenizer, part, size, options, prefix, f"{start + len(part)}/{len(jobs)}"
+        )
     settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
     settings |= {"size": list(size), "device": device, "options": asdict(options), "torch": torch.__version__}
     settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": written}
@@ -127,8 +155,14 @@ def _prefix(args: argparse.Namespace, size: tuple[int, int]) -> Tensor | None:
 
 
 def _sample_batch(
-    args: argparse.Namespace, generator: VideoAR, tokenizer: VideoTokenizer, jobs: list[tuple[int | str, int]],
-    size: tuple[int, int], options: SamplingOptions, prefix: Tensor | None, which: str,
+    args: argparse.Namespace,
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    jobs: list[tuple[int | str, int]],
+    size: tuple[int, int],
+    options: SamplingOptions,
+    prefix: Tensor | None,
+    which: str,
 ) -> list[dict[str, Any]]:
     """Sample one batch, writing frames while later ones are sampled."""
     from contextlib import ExitStack
@@ -157,8 +191,14 @@ def _sample_batch(
 
 
 def _stream(
-    args: argparse.Namespace, generator: VideoAR, tokenizer: VideoTokenizer, jobs: list[tuple[int | str, int]],
-    size: tuple[int, int], options: SamplingOptions, prefix: Tensor | None, progress: Any,
+    args: argparse.Namespace,
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    jobs: list[tuple[int | str, int]],
+    size: tuple[int, int],
+    options: SamplingOptions,
+    prefix: Tensor | None,
+    progress: Any,
 ) -> Iterator[Tensor]:
     from videoar.sampling.generate import extend, generate_stream
 
@@ -167,8 +207,15 @@ def _stream(
     if args.seconds is None:
         return generate_stream(generator, tokenizer, condition, frames=args.frames, seed=seeds, **common)
     return extend(
-        generator, tokenizer, condition, seconds=args.seconds, fps=args.fps, shot=args.frames,
-        overlap=args.context or 5, seed=seeds, **common,
+        generator,
+        tokenizer,
+        condition,
+        seconds=args.seconds,
+        fps=args.fps,
+        shot=args.frames,
+        overlap=args.context or 5,
+        seed=seeds,
+        **common,
     )
 
 

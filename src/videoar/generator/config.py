@@ -36,6 +36,8 @@ class GeneratorConfig:
     """Hub name or folder of the frozen text encoder, for `condition: text`."""
     text_features: int = 2048
     """Width of the text encoder's features."""
+    text_cache: str = "~/.cache/videoar/text"
+    """Folder that keeps the encoder's features of every prompt; empty = only in memory."""
     max_prompt: int = 256
     """Longest prompt, in tokens (text) or bytes (bytes)."""
     position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"

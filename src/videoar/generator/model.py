@@ -278,4 +278,6 @@ def _condition_encoder(config: GeneratorConfig) -> nn.Module:
         return ClassCondition(config.width, config.num_classes, config.class_names)
     if config.condition == "bytes":
         return ByteCondition(config.width, config.max_prompt)
-    return TextCondition(config.width, config.text_encoder, config.text_features, config.max_prompt)
+    return TextCondition(
+        config.width, config.text_encoder, config.text_features, config.max_prompt, config.text_cache or None
+    )

@@ -65,6 +65,14 @@ def test_every_temporal_ratio_streams(make_tokenizer, clip, ratio):
     assert_close(frames, tokenizer.decode(pieces).detach(), atol=1e-5, rtol=0)
 
 
+def test_an_image_tokenizer_streams_frame_by_frame(make_tokenizer, clip):
+    tokenizer = make_tokenizer(temporal_kernel=1, temporal_stages=())
+    latent = torch.cat(list(tokenizer.encode_stream(clip.split(3, dim=2))), dim=2)
+    assert_close(latent[:, :, 7:8], tokenizer.encode(clip[:, :, 7:8]).detach(), atol=1e-5, rtol=0)
+    video = torch.cat(list(tokenizer.decode_stream(latent.split(2, dim=2))), dim=2)
+    assert_close(video[:, :, 7:8], tokenizer.decode(latent[:, :, 7:8]).detach(), atol=1e-5, rtol=0)
+
+
 def test_two_streams_of_one_model_do_not_meet(tokenizer, clip):
     other = clip.flip(2)
     first, second = (tokenizer.encode_stream(video.split(1, dim=2)) for video in (clip, other))

@@ -41,17 +41,19 @@ def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: St
     taps instead, which is the same at a third of the cost. The last `keep` frames stay in the stream.
     """
     past = weight.shape[2] - 1
+    if past == 0:
+        return x, weight
     tail = stream.tail(layer) if stream is not None else None
-    if past and tail is None and x.shape[2] == 1:
-        if stream is not None and keep:
+    if tail is None and x.shape[2] == 1:
+        if stream is not None:
             stream.keep(layer, x.expand(-1, -1, keep, -1, -1))
         return x, weight.sum(2, keepdim=True)
-    if past and tail is None:
+    if tail is None:
         first, rest = x.split([1, x.shape[2] - 1], dim=2)  # not x[:, :, :1]: split has the cheaper backward
         x = torch.cat([first] * (past + 1) + [rest], dim=2)
-    elif tail is not None:
+    else:
         x = torch.cat([tail, x], dim=2)
-    if stream is not None and keep:
+    if stream is not None:
         stream.keep(layer, x[:, :, -keep:])
     return x, weight
 
@@ -77,14 +79,19 @@ class CausalConv3d(nn.Conv3d):
 
 
 class FrameNorm(nn.GroupNorm):
-    """GroupNorm of every frame by itself: statistics over time would leak the future."""
+    """GroupNorm of every frame by itself: statistics over time would leak the future.
+
+    It keeps the dtype of its input (its sums are float32 in any case): autocast would widen activations to float32.
+    """
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__(norm_groups(channels, groups), channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = x.transpose(1, 2).flatten(0, 1)
-        return super().forward(frames).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        frames = x.transpose(1, 2).flatten(0, 1)  # a view in channels-last memory
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
+            y = F.group_norm(frames, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
 def norm_groups(channels: int, groups: int) -> int:

@@ -26,9 +26,7 @@ def test_losses_match_their_formulas(logits):
     assert generator_loss(logits[1], "non_saturating").item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "loss", [lambda x: generator_loss(x, "lsgan"), lambda x: discriminator_loss(x, x, "lsgan")]
-)
+@pytest.mark.parametrize("loss", [lambda x: generator_loss(x, "lsgan"), lambda x: discriminator_loss(x, x, "lsgan")])
 def test_unknown_kind_is_named(loss):
     with pytest.raises(ValueError, match="lsgan"):
         loss(torch.zeros(3))
@@ -43,18 +41,14 @@ def test_gradient_penalty_of_a_known_function():
     video = torch.randn(3, 3, 2, 4, 4).requires_grad_(True)
     weight = torch.tensor(0.7, requires_grad=True)
     penalty = gradient_penalty(weight * video.square().sum((1, 2, 3, 4)), video)  # gradient: 2·w·x
-    assert penalty.item() == pytest.approx(
-        0.5 * (2 * 0.7 * video.detach()).square().sum().item() / 3, rel=1e-5
-    )
+    assert penalty.item() == pytest.approx(0.5 * (2 * 0.7 * video.detach()).square().sum().item() / 3, rel=1e-5)
     penalty.backward()  # second order reaches the discriminator's weights: d/dw ½(2w|x|)² = 4w|x|²
     assert weight.grad.item() == pytest.approx(4 * 0.7 * video.detach().square().sum().item() / 3, rel=1e-5)
 
 
 def test_adaptive_weight_is_the_ratio_of_gradient_norms():
     last = nn.Parameter(torch.tensor([1.0, 2.0]))
-    weight = adaptive_weight(
-        (last * torch.tensor([3.0, 4.0])).sum(), (last * torch.tensor([0.0, 0.5])).sum(), last
-    )
+    weight = adaptive_weight((last * torch.tensor([3.0, 4.0])).sum(), (last * torch.tensor([0.0, 0.5])).sum(), last)
     assert weight.item() == pytest.approx(5 / 0.5, rel=1e-3)
     assert not weight.requires_grad
 

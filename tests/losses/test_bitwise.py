@@ -35,9 +35,7 @@ def test_everything_matches_a_loop(batch):
         assert result.per_scale_accuracy[k].item() == pytest.approx(right[:, index].mean(), rel=1e-5)
     for t in range(FRAMES):
         assert result.per_frame_loss[t].item() == pytest.approx(bce[:, t * n : (t + 1) * n].mean(), rel=1e-5)
-        assert result.per_frame_accuracy[t].item() == pytest.approx(
-            right[:, t * n : (t + 1) * n].mean(), rel=1e-5
-        )
+        assert result.per_frame_accuracy[t].item() == pytest.approx(right[:, t * n : (t + 1) * n].mean(), rel=1e-5)
 
 
 def test_scale_weights_are_a_weighted_mean_over_bits(batch):

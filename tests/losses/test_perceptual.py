@@ -24,9 +24,7 @@ def alex_weights(tmp_path_factory):
 @pytest.fixture
 def videos():
     rng = torch.Generator().manual_seed(1)
-    return torch.rand(2, 3, 2, 64, 64, generator=rng) * 2 - 1, torch.rand(
-        2, 3, 2, 64, 64, generator=rng
-    ) * 2 - 1
+    return torch.rand(2, 3, 2, 64, 64, generator=rng) * 2 - 1, torch.rand(2, 3, 2, 64, 64, generator=rng) * 2 - 1
 
 
 def test_equals_the_lpips_package_frame_by_frame(alex_weights, videos):
@@ -89,9 +87,7 @@ def test_multiscale_gradient_matches_its_formula(videos):
         dy = (x[..., 1:, :] - x[..., :-1, :]) - (y[..., 1:, :] - y[..., :-1, :])
         terms.append(dx.abs().mean() + dy.abs().mean())
         x, y = (z.reshape(4, 3, size // 2, 2, size // 2, 2).mean((3, 5)) for z in (x, y))
-    torch.testing.assert_close(
-        MultiscaleGradient(levels=2)(*videos).double(), sum(terms) / 2, rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(MultiscaleGradient(levels=2)(*videos).double(), sum(terms) / 2, rtol=1e-5, atol=0)
 
 
 def test_multiscale_gradient_sees_blur_that_l1_hardly_sees():

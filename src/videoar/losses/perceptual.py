@@ -1,4 +1,4 @@
-"""The perceptual term of the tokenizer's objective, on each frame (paper §4.1), and one that needs no weights.
+"""The perceptual term of the tokenizer's objective, on each frame (paper §4.1), and one without weights.
 
     lpips_vgg | lpips_alex    LPIPS (lpips package): its calibrated layers ship with the package, the
     backbone does not multiscale_gradient       edges at several sizes: no network, nothing to download
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -78,23 +78,19 @@ class Perceptual(nn.Module):
             raise ValueError(f"unknown LPIPS backbone {net!r}: choose vgg or alex")
         self.net = net
         self.weights_path = weights_path
-        self._built: dict[
-            torch.device, nn.Module
-        ] = {}  # a plain dict: nn.Module does not register what is in it
+        self._built: dict[torch.device, nn.Module] = {}  # a plain dict: nn.Module does not register what is in it
 
     def extra_repr(self) -> str:
         return f"net={self.net}, weights_path={self.weights_path}"
 
-    def network(self, device: torch.device) -> nn.Module:
+    def network(self, device: torch.device) -> Any:
         """The frozen network on `device`, built on first use.
 
         Raises:
             UserError: the backbone's weights are missing or unreadable.
         """
         if device not in self._built:
-            self._built[device] = _build_lpips(self.net, _backbone_file(self.net, self.weights_path)).to(
-                device
-            )
+            self._built[device] = _build_lpips(self.net, _backbone_file(self.net, self.weights_path)).to(device)
         return self._built[device]
 
     def forward(self, video: Tensor, target: Tensor) -> Tensor:
@@ -122,14 +118,14 @@ def _backbone_file(net: str, weights_path: str | None) -> Path:
         name = _BACKBONE[net]
         raise UserError(
             f"LPIPS needs torchvision's {name} weights, and {path} does not exist. Fetch them once with"
-            f" `python -c \"import torchvision; torchvision.models.{name}(weights='DEFAULT')\"`, give their path as"
-            " perceptual_weights, or choose `perceptual: multiscale_gradient`, which needs no download"
+            f" `python -c \"import torchvision; torchvision.models.{name}(weights='DEFAULT')\"`, give their"
+            " path as perceptual_weights, or choose `perceptual: multiscale_gradient` (needs no download)"
         )
     return path
 
 
 def _build_lpips(net: str, backbone: Path) -> nn.Module:
-    """The lpips package's network with its calibrated layers and the backbone's weights from a file; frozen, eval."""
+    """The lpips package's network, its calibrated layers, and the backbone's weights from a file; frozen."""
     import lpips  # heavy, and only needed by this loss
 
     with warnings.catch_warnings():
@@ -144,9 +140,7 @@ def _build_lpips(net: str, backbone: Path) -> nn.Module:
         prefixed = {key: weights.get(f"features.{key}") for key in part.state_dict()}
         missing = [f"features.{key}" for key, value in prefixed.items() if value is None]
         if missing:
-            raise UserError(
-                f"{backbone} is not a torchvision {_BACKBONE[net]} state dict: {missing[0]} is missing"
-            )
+            raise UserError(f"{backbone} is not a torchvision {_BACKBONE[net]} state dict: {missing[0]} is missing")
         part.load_state_dict(prefixed)
     return network.requires_grad_(False).eval()
 

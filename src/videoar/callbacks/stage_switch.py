@@ -1,0 +1,63 @@
+"""Says when the curriculum changes, and logs what the batches really held."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class StageSwitch(Callback):
+    """Announces every stage of the data module's curriculum and logs the effective mixture since it began.
+
+    The stage of a batch is the sampler's decision, a function of the batch number; nothing is switched here, so
+    nothing can be switched late. Logged under `data/`: stage, frames, height, width, clips a batch, and the share of
+    image batches and of unlabelled clips so far in the stage, which should approach what the stage asks for.
+    """
+
+    def __init__(self) -> None:
+        self.stage = -1
+        self.counts = {"batches": 0, "image_batches": 0, "clips": 0, "unlabelled": 0}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        seen = int(pl_module.batches_seen)  # type: ignore[arg-type]
+        curriculum = getattr(getattr(trainer, "datamodule", None), "curriculum", None)
+        stage = curriculum.index(seen) if curriculum is not None else 0
+        if stage != self.stage:
+            self.stage, self.counts = stage, dict.fromkeys(self.counts, 0)
+            if curriculum is not None and trainer.is_global_zero:
+                log.info("batch %d: %s", seen, curriculum.describe(stage))
+        self._count(batch)
+        pl_module.log_dict({f"data/{name}": float(value) for name, value in self._report(batch).items()})
+
+    def _count(self, batch: dict[str, Any]) -> None:
+        clip = _clip(batch)
+        self.counts["batches"] += 1
+        self.counts["image_batches"] += clip.shape[2] == 1
+        self.counts["clips"] += clip.shape[0]
+        self.counts["unlabelled"] += int((batch["label"] < 0).sum())
+
+    def _report(self, batch: dict[str, Any]) -> dict[str, float]:
+        clips, _, frames, height, width = _clip(batch).shape
+        now = {"stage": self.stage + 1, "frames": frames, "height": height, "width": width, "clips": clips}
+        return now | {
+            "image_share": self.counts["image_batches"] / self.counts["batches"],
+            "unlabelled_share": self.counts["unlabelled"] / self.counts["clips"],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage, "counts": dict(self.counts)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.stage, self.counts = int(state_dict["stage"]), dict(state_dict["counts"])
+
+
+def _clip(batch: dict[str, Any]) -> Tensor:
+    """The tensor a batch is made of: pixels or cached latents."""
+    return batch["video"] if "video" in batch else batch["latent"]

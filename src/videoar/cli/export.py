@@ -1,0 +1,20 @@
+"""Turn a training checkpoint into a folder of safetensors and config.json, which plain PyTorch loads.
+
+videoar export outputs/generator/atari/checkpoints/last.ckpt outputs/atari-model
+python -c "from videoar import VideoAR; VideoAR.from_pretrained('outputs/atari-model/generator')"
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help=".ckpt of a tokenizer's or a generator's run")
+    parser.add_argument("out", help="folder to make; must not exist")
+    parser.add_argument("--raw", action="store_true", help="the last weights instead of the averaged ones")
+
+
+def run(args: argparse.Namespace) -> None:
+    from videoar.training.checkpoint import export
+
+    out = export(args.checkpoint, args.out, ema=not args.raw)
+    print(f"{out}: {', '.join(sorted(part.name for part in out.iterdir()))}")

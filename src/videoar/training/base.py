@@ -1,0 +1,245 @@
+"""What both training modules share: a batch counter, accumulation, clipping, skipped steps, learning rates, EMA.
+
+Optimisation is manual, because the tokenizer has two optimizers. Everything that Lightning would do around a
+step is therefore here, in the open. Two counters are easily confused:
+
+    batches_seen    training batches, saved in the checkpoint; every schedule of ours reads it
+    global_step     Lightning's: optimizer steps of the main network; max_steps and every_n_train_steps read
+    it
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from videoar import __version__
+from videoar.errors import UserError
+from videoar.training.ema import EMA
+from videoar.training.optim import OptimConfig, clip_gradients, set_lr
+
+log = logging.getLogger(__name__)
+MAX_SKIPPED = 100
+
+
+@dataclass
+class LoopConfig:
+    """How a run steps; the same for both modules.
+
+    Raises:
+        ValueError: accumulate below 1.
+    """
+
+    accumulate: int = 1
+    """Batches whose gradients are averaged into one step; the last window of an epoch may be shorter."""
+    ema_decay: float = 0.999
+    """Decay of the averaged weights, which validation, sampling and export use."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: much less memory, about a third more time."""
+    compile: bool = False
+    """Compile the networks' parts in place (torch.compile); keys of the checkpoint stay the same."""
+    seed: int = 0
+    """Seed of everything random in a training step; with the batch counter and the rank it fixes every draw."""
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
+
+
+class TrainingModule(LightningModule):
+    """Base of TokenizerModule and GeneratorModule. Subclasses name their main network and what kind they are."""
+
+    kind: ClassVar[Literal["tokenizer", "generator"]]
+
+    def __init__(self, loop: LoopConfig | dict[str, Any] | None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.loop = from_plain(LoopConfig, loop)
+        self.ema = EMA(self.loop.ema_decay)
+        self.batches_seen = 0
+        self.skipped: dict[str, int] = {}
+        self._skipped_in_a_row = 0
+        self._open_gradients: dict[str, Tensor] = {}
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is averaged, validated and exported."""
+        raise NotImplementedError
+
+    # ---- one optimizer step -----------------------------------------------------------------------------------
+
+    def window(self, batch_idx: int) -> tuple[int, bool]:
+        """(batches in this batch's accumulation window, is this its last); a window never crosses an epoch's end."""
+        start = batch_idx - batch_idx % self.loop.accumulate
+        size = int(min(self.loop.accumulate, self.trainer.num_training_batches - start))
+        return size, batch_idx + 1 == start + size
+
+    def descend(
+        self, name: str, loss: Tensor, network: nn.Module, optimizer: Optimizer, config: OptimConfig, batch_idx: int
+    ) -> Tensor | None:
+        """Backward; at the end of the accumulation window also clip, check and step. Returns the gradient norm.
+
+        A step whose gradients are not finite is skipped, counted and logged.
+
+        Raises:
+            UserError: MAX_SKIPPED steps in a row were skipped.
+        """
+        size, last = self.window(batch_idx)
+        self.manual_backward(loss / size)
+        if not last:
+            return None
+        norm = clip_gradients(network.parameters(), config.clip)
+        if bool(norm.isfinite()):
+            self._skipped_in_a_row = 0
+            set_lr(optimizer, config.lr_at(self.batches_seen, self.run_length()))
+            self._step(name, optimizer)
+        else:
+            self._count_skipped(name)
+        optimizer.zero_grad()
+        return norm
+
+    def _step(self, name: str, optimizer: Optimizer) -> None:
+        if name == self.kind:
+            optimizer.step()  # Lightning's wrapper: counts as a global step
+            self.ema.update(self.network)
+        else:  # not through the wrapper, else max_steps and every_n_train_steps would count this optimizer too
+            inner = getattr(optimizer, "optimizer", optimizer)
+            self.trainer.strategy.optimizer_step(inner, closure=lambda: None, model=self)
+
+    def _count_skipped(self, name: str) -> None:
+        self.skipped[name] = self.skipped.get(name, 0) + 1
+        self._skipped_in_a_row += 1
+        log.warning("batch %d: gradients of the %s are not finite, step skipped", self.batches_seen, name)
+        if self._skipped_in_a_row >= MAX_SKIPPED:
+            raise UserError(
+                f"{MAX_SKIPPED} steps in a row had gradients that are not finite (batch {self.batches_seen});"
+                " lower the learning rate or the GAN weight"
+            )
+
+    def run_length(self) -> int | None:
+        """Batches of the whole run, as the Trainer's max_steps or max_epochs say; None if it has no end."""
+        trainer = self.trainer
+        lengths = []
+        if trainer.max_steps not in (-1, None):
+            lengths.append(trainer.max_steps * self.loop.accumulate)
+        if trainer.max_epochs not in (-1, None) and trainer.num_training_batches != float("inf"):
+            lengths.append(int(trainer.max_epochs * trainer.num_training_batches))  # type: ignore[operator]
+        return min(lengths) if lengths else None
+
+    def rng(self, device: torch.device | str | None = None) -> torch.Generator:
+        """A random generator that only (seed, batches_seen, rank) decide, so that resuming is exact."""
+        words = np.random.SeedSequence([self.loop.seed, self.batches_seen, self.global_rank]).generate_state(2)
+        return torch.Generator(device or self.device).manual_seed(int(words[0]) << 31 ^ int(words[1]))
+
+    def mean_over_ranks(self, x: Tensor) -> Tensor:
+        """The mean of a detached tensor over all ranks."""
+        return self.trainer.strategy.reduce(x.detach().clone(), reduce_op="mean") if self._trainer else x
+
+    # ---- logging ----------------------------------------------------------------------------------------------
+
+    def log_scalars(self, split: str, values: dict[str, Any], batch_size: int, prog_bar: tuple[str, ...] = ()) -> None:
+        """Log `split/name` for every value; outside training the mean over batches and ranks."""
+        for name, value in values.items():
+            value = value.detach() if isinstance(value, Tensor) else value
+            across_ranks = split != "train"
+            shown = name in prog_bar
+            self.log(f"{split}/{name}", value, prog_bar=shown, batch_size=batch_size, sync_dist=across_ranks)
+
+    def log_step(self, optimizer: Optimizer, norm: Tensor | None) -> None:
+        """Log what happened to the weights: learning rate, gradient norm before clipping, skipped steps so far."""
+        values = {"lr": optimizer.param_groups[0]["lr"], "skipped_steps": float(sum(self.skipped.values()))}
+        if norm is not None:
+            values["grad_norm"] = norm
+        self.log_scalars("train", values, 1)
+
+    # ---- Lightning's hooks ------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.trainer.precision in ("16-mixed", "16-true"):
+            raise UserError(f"precision {self.trainer.precision} is not supported; use bf16-mixed or 32-true")
+
+    def on_train_start(self) -> None:
+        self.ema.start(self.network)
+        for name, parameter in self.named_parameters():
+            if name in self._open_gradients:
+                parameter.grad = self._open_gradients[name].to(parameter.device)
+        self._open_gradients = {}
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients: validation may fall inside an accumulation window."""
+
+    def on_validation_epoch_start(self) -> None:
+        self.ema.swap_in(self.network)
+
+    def on_validation_epoch_end(self) -> None:
+        self.ema.swap_out(self.network)
+
+    def on_test_epoch_start(self) -> None:
+        self.ema.swap_in(self.network)
+
+    def on_test_epoch_end(self) -> None:
+        self.ema.swap_out(self.network)
+
+    def on_predict_epoch_start(self) -> None:
+        self.ema.swap_in(self.network)
+
+    def on_predict_epoch_end(self) -> None:
+        self.ema.swap_out(self.network)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ema.swap_out(self.network)  # after an exception in validation; `state_dict` refers to these tensors
+        checkpoint["videoar"] = {
+            "kind": self.kind,
+            "version": __version__,
+            "batches_seen": self.batches_seen,
+            "skipped": dict(self.skipped),
+            "open_gradients": self._gradients_of_open_window(),
+        }
+        checkpoint[f"{self.kind}_config"] = plain(self.network.config)
+        checkpoint["ema"] = self.ema.state_dict()
+
+    def _gradients_of_open_window(self) -> dict[str, Tensor]:
+        """What has been accumulated when a checkpoint falls inside a window; empty at its end."""
+        return {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint.get("videoar", {})
+        if state.get("kind") != self.kind:
+            raise UserError(f"this is a checkpoint of a {state.get('kind', 'foreign model')}, not of a {self.kind}")
+        self._check_config(checkpoint[f"{self.kind}_config"])
+        self.batches_seen = int(state["batches_seen"])
+        self.skipped = dict(state["skipped"])
+        self._open_gradients = dict(state["open_gradients"])
+        self.ema.load_state_dict(checkpoint["ema"])
+
+    def _check_config(self, saved: dict[str, Any]) -> None:
+        own = plain(self.network.config)
+        own.pop("size", None)  # a generator's last training size: no weight depends on it
+        wrong = [f"{k} {saved.get(k)!r} is now {v!r}" for k, v in own.items() if saved.get(k) != v]
+        if wrong:
+            raise UserError(f"the checkpoint's {self.kind} is not this config's: {'; '.join(wrong)}")
+
+
+def plain(value: Any) -> Any:
+    """Plain data (dict, list, str, numbers) from dataclasses and tuples, fit for a weights-only checkpoint."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def from_plain(config_class: type, value: Any) -> Any:
+    """A config dataclass from itself, from plain data (a checkpoint's hyper-parameters), or, for None, its defaults."""
+    if value is None:
+        return config_class()
+    return config_class(**value) if isinstance(value, dict) else value

@@ -1,0 +1,122 @@
+"""From a checkpoint or an exported folder to models, and from a checkpoint to an exported folder.
+
+run.ckpt  ── load_models / load_tokenizer ──→  models          (averaged weights, if there are any)
+run.ckpt  ── export ──→  out, or out/generator and out/tokenizer  (safetensors + config.json)
+out/      ── load_models / load_tokenizer ──→  models
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from videoar.data.files import atomic_folder
+from videoar.errors import UserError
+from videoar.generator.model import GeneratorConfig, VideoAR
+from videoar.pretrained import config_from_dict, load_strict
+from videoar.sampling.generate import check_pair
+from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.training.checkpoint_io import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
+    """The tokenizer of a .ckpt (of either kind of run), an exported folder, or a hub name; frozen, eval mode.
+
+    Args:
+        ema: of a tokenizer's run, take the averaged weights rather than the last ones.
+
+    Raises:
+        UserError: the path is missing, broken, or holds no tokenizer.
+    """
+    place = Path(path)
+    if place.is_file():
+        content = read_checkpoint(place, mmap=True)
+        tokenizer = tokenizer_from(content, str(place), ema)
+    else:
+        inner = place / "tokenizer"
+        tokenizer = VideoTokenizer.from_pretrained(inner if inner.is_dir() else path)
+    return tokenizer.requires_grad_(False).eval()
+
+
+def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoTokenizer]:
+    """Generator and tokenizer of a generator's .ckpt or of an exported folder; frozen, eval mode.
+
+    Raises:
+        UserError: the path is missing, broken, holds no generator, or its tokenizer does not belong to it.
+    """
+    place = Path(path)
+    if place.is_file():
+        content = read_checkpoint(place, mmap=True)
+        if _kind(content, str(place)) != "generator":
+            raise UserError(f"{place} is a checkpoint of a tokenizer; a generator's is needed")
+        config = config_from_dict(GeneratorConfig, dict(content["generator_config"]), str(place))
+        generator = VideoAR(config)
+        load_strict(generator, _weights(content, "generator", ema), str(place))
+        tokenizer = tokenizer_from(content, str(place))
+    else:
+        for part in ("generator", "tokenizer"):
+            if not (place / part).is_dir():
+                raise UserError(f"{place} is neither a checkpoint nor a folder with generator/ and tokenizer/")
+        generator = VideoAR.from_pretrained(place / "generator")
+        tokenizer = VideoTokenizer.from_pretrained(place / "tokenizer")
+    check_pair(generator, tokenizer)
+    return generator.requires_grad_(False).eval(), tokenizer.requires_grad_(False).eval()
+
+
+def export(checkpoint: str | Path, out: str | Path, ema: bool = True) -> Path:
+    """Write a checkpoint's models as safetensors + config.json; the folder appears whole or not at all.
+
+    A tokenizer's run gives `out` itself, a generator's run `out/generator` and `out/tokenizer`.
+
+    Args:
+        ema: averaged weights rather than the last ones.
+
+    Raises:
+        UserError: a broken checkpoint, or an `out` that exists.
+    """
+    content = read_checkpoint(checkpoint, mmap=True)
+    with atomic_folder(out) as folder:
+        if _kind(content, str(checkpoint)) == "generator":
+            generator, tokenizer = load_models(checkpoint, ema)
+            generator.save_pretrained(folder / "generator")
+            tokenizer.save_pretrained(folder / "tokenizer")
+        else:
+            tokenizer_from(content, str(checkpoint), ema).save_pretrained(folder)
+    return Path(out)
+
+
+def pack_tokenizer(tokenizer: VideoTokenizer, config: dict[str, Any]) -> dict[str, Any]:
+    """What a generator's checkpoint keeps of its frozen tokenizer: plain data."""
+    return {"config": config, "weights": tokenizer.state_dict()}
+
+
+def tokenizer_from(content: dict[str, Any], source: str, ema: bool = True) -> VideoTokenizer:
+    """The tokenizer in the content of a checkpoint of either kind."""
+    if _kind(content, source) == "generator":
+        config, weights = content["tokenizer"]["config"], content["tokenizer"]["weights"]
+    else:
+        config, weights = content["tokenizer_config"], _weights(content, "tokenizer", ema)
+    tokenizer = VideoTokenizer(config_from_dict(TokenizerConfig, dict(config), source))
+    load_strict(tokenizer, weights, source)
+    return tokenizer
+
+
+def _kind(content: dict[str, Any], source: str) -> str:
+    kind = content.get("videoar", {}).get("kind")
+    if kind not in ("tokenizer", "generator"):
+        raise UserError(f"{source} is not a checkpoint of videoar: it does not say whose weights it holds")
+    return kind
+
+
+def _weights(content: dict[str, Any], name: str, ema: bool) -> dict[str, Tensor]:
+    """The network's weights in a checkpoint: last ones, with the averaged ones in their place if asked."""
+    prefix = f"{name}."
+    state = content["state_dict"]
+    weights = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    averaged = content.get("ema", {}).get("weights", {}) if ema else {}
+    return {key: averaged[key].to(value.dtype) if key in averaged else value for key, value in weights.items()}

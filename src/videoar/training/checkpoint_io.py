@@ -1,0 +1,95 @@
+"""Checkpoint files that are whole or absent, and a way back when the newest one is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from videoar.errors import UserError
+
+log = logging.getLogger(__name__)
+_BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, zipfile.BadZipFile)
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint's content, read weights-only: nothing in the file can run code.
+
+    Raises:
+        UserError: a missing file, a truncated one, or one that holds something else.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is truncated or no checkpoint of plain data: {reason}") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(f"{path} holds no state_dict: not a training checkpoint")
+    return content
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written beside their place and renamed; the CLI puts it into every Trainer.
+
+    (Lightning's own writer collects the whole file in memory and moves it from the system's temporary
+    folder, which across file systems is a copy that a kill can cut short.)
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint so that `path` holds the old file or the whole new one, whenever we are killed.
+
+        Raises:
+            OSError: the disk is full or not writable; what was at `path` is untouched.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except (OSError, RuntimeError) as error:
+            raise OSError(f"cannot write checkpoint {target}, the previous one is untouched: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
+        """Read a checkpoint; if it is damaged, the newest readable one of its folder, with a warning.
+
+        Raises:
+            UserError: nothing readable of the same kind in the folder.
+        """
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only)
+        try:
+            return read_checkpoint(path, map_location)
+        except UserError as damage:
+            if not Path(path).is_file():
+                raise
+            for earlier in _others(Path(path)):
+                try:
+                    content = read_checkpoint(earlier, map_location)
+                except UserError:
+                    continue
+                log.warning("%s; going back to %s", damage, earlier)
+                return content
+            raise
+
+
+def _others(path: Path) -> list[Path]:
+    """The other checkpoints beside `path`, newest first."""
+    others = [p for p in path.parent.glob("*.ckpt") if p.resolve() != path.resolve()]
+    return sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)

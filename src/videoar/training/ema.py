@@ -1,0 +1,91 @@
+"""An exponential moving average of one network's weights, under its own key in the checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Averaged weights of one network, in float32.
+
+    The decay is min(decay, (1 + n) / (10 + n)) at update n, so that the average of a young model is not its
+    initialisation. It holds plain tensors, is no `nn.Module`, and so adds nothing to a state_dict.
+
+    Attributes:
+        weights: name → averaged tensor; empty until `start` or `load_state_dict`.
+        updates: number of updates so far.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"the EMA's decay must lie in [0, 1), got {decay}")
+        self.decay = decay
+        self.updates = 0
+        self.weights: dict[str, Tensor] = {}
+        self._raw: dict[str, Tensor] = {}
+
+    @property
+    def swapped_in(self) -> bool:
+        """Does the network hold the averaged weights at the moment?"""
+        return bool(self._raw)
+
+    @staticmethod
+    def _averaged(network: nn.Module) -> dict[str, Tensor]:
+        return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+
+    @torch.no_grad()
+    def start(self, network: nn.Module) -> None:
+        """Begin at the network's weights, or go on with loaded ones; both on the network's device."""
+        own = self._averaged(network)
+        source = self.weights or own
+        self.weights = {name: _like(source[name], value) for name, value in own.items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the network's weights, after one optimizer step."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, value in self._averaged(network).items():
+            self.weights[name].lerp_(value.float(), 1 - decay)
+        self.updates += 1
+
+    @torch.no_grad()
+    def swap_in(self, network: nn.Module) -> None:
+        """Put the averaged weights into the network and keep its own aside. Does nothing before `start`."""
+        if not self.weights or self.swapped_in:
+            return
+        for name, value in self._averaged(network).items():
+            self._raw[name] = value.detach().clone()
+            value.copy_(self.weights[name])
+
+    @torch.no_grad()
+    def swap_out(self, network: nn.Module) -> None:
+        """Give the network its own weights back, bit for bit."""
+        for name, value in self._averaged(network).items():
+            if name in self._raw:
+                value.copy_(self._raw[name])
+        self._raw = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data for the checkpoint; sharded weights are gathered, on every rank."""
+        full = {
+            name: value.full_tensor() if hasattr(value, "full_tensor") else value
+            for name, value in self.weights.items()
+        }
+        return {"decay": self.decay, "updates": self.updates, "weights": full}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a saved average; the decay stays as configured."""
+        self.updates = int(state["updates"])
+        self.weights = dict(state["weights"])
+
+
+def _like(source: Tensor, target: Tensor) -> Tensor:
+    """A float32 copy of `source`, placed (and sharded) as `target` is."""
+    if hasattr(target, "device_mesh") and not hasattr(source, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(source.to(target.device).float(), target.device_mesh, target.placements)
+    return source.detach().to(target.device, torch.float32, copy=True)

@@ -1,0 +1,259 @@
+"""GeneratorModule: trains the generator on the bits of a frozen tokenizer (paper §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from videoar.bits.corruption import CorruptionConfig, teacher_forcing
+from videoar.bits.pyramid import ScalePyramid
+from videoar.errors import UserError
+from videoar.generator.conditioning import Condition
+from videoar.generator.model import GeneratorConfig, VideoAR
+from videoar.generator.visibility import draw_frame_keep
+from videoar.losses.bitwise import BitwiseLoss, bitwise_loss
+from videoar.pretrained import load_strict
+from videoar.sampling.generate import check_pair
+from videoar.tokenizer.model import VideoTokenizer
+from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
+from videoar.training.checkpoint import load_models, load_tokenizer, pack_tokenizer, tokenizer_from
+from videoar.training.optim import OptimConfig, make_adamw
+from videoar.training.tokenizer_module import checked_video
+
+
+@dataclass
+class TeachingConfig:
+    """How the generator is shown its lessons, besides their corruption.
+
+    Raises:
+        ValueError: a probability outside 0 … 1.
+    """
+
+    condition_drop: float = 0.1
+    """Probability that a sample loses its condition (classifier-free guidance)."""
+    frame_mask: float = 0.0
+    """p_mask of the random frame mask (eq. 9); the window is the generator's own."""
+    scale_weights: list[float] | None = None
+    """Weight of a bit of each scale; None: every bit counts the same."""
+
+    def __post_init__(self) -> None:
+        for name in ("condition_drop", "frame_mask"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+
+
+class GeneratorModule(TrainingModule):
+    """The generator, the frozen tokenizer whose bits it learns, and one optimizer.
+
+    The tokenizer is no submodule: it is in no state_dict and no optimizer. A checkpoint carries it whole
+    under its own key, so that sampling needs a checkpoint and nothing else.
+
+    Args:
+        generator: a preset's name or a full configuration; None: that of `init_from`.
+        tokenizer: checkpoint or exported folder; None: that of `init_from`.
+        init_from: checkpoint or exported folder of a generator to start from (the stage before).
+        corruption, teaching, optim, loop: see their classes.
+    """
+
+    kind: ClassVar[Literal["tokenizer", "generator"]] = "generator"
+
+    def __init__(
+        self,
+        generator: GeneratorConfig | str | None = None,
+        tokenizer: str | None = None,
+        init_from: str | None = None,
+        corruption: CorruptionConfig | None = None,
+        teaching: TeachingConfig | None = None,
+        optim: OptimConfig | None = None,
+        loop: LoopConfig | None = None,
+    ) -> None:
+        super().__init__(loop)
+        if generator is None and init_from is None:
+            raise UserError("give `generator` (a preset or a configuration), `init_from`, or both")
+        self.corruption = from_plain(CorruptionConfig, corruption)
+        self.teaching = from_plain(TeachingConfig, teaching)
+        self.optim = from_plain(OptimConfig, optim)
+        self.generator: VideoAR | None = None
+        self._wanted, self._tokenizer_path, self._init_from = generator, tokenizer, init_from
+        self._class_names: tuple[str, ...] = ()
+        self._frozen: list[VideoTokenizer] = []  # a list, so that it is no submodule
+        self.save_hyperparameters(
+            {
+                "generator": plain(generator),
+                "corruption": plain(self.corruption),
+                "teaching": plain(self.teaching),
+                "optim": plain(self.optim),
+                "loop": plain(self.loop),
+            }
+        )
+
+    @property
+    def network(self) -> VideoAR:
+        assert self.generator is not None, "configure_model builds the generator"
+        return self.generator
+
+    @property
+    def tokenizer(self) -> VideoTokenizer:
+        """The frozen tokenizer, on this module's device.
+
+        Raises:
+            UserError: none was given, and no checkpoint brought one.
+        """
+        if not self._frozen:
+            raise UserError("no tokenizer: give `tokenizer`, the path of a tokenizer's checkpoint or folder")
+        return self._frozen[0].to(self.device)
+
+    # ---- building ---------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Learn the names of the classes from the data module."""
+        self._class_names = tuple(getattr(getattr(self.trainer, "datamodule", None), "class_names", ()) or ())
+
+    def configure_model(self) -> None:
+        """Build the generator, now that the classes are known, and load what it starts from."""
+        if self.generator is not None:
+            self._with_classes(self.generator.config)
+            return
+        earlier = load_models(self._init_from, ema=True) if self._init_from is not None else None
+        if self._tokenizer_path is not None:
+            self._adopt(load_tokenizer(self._tokenizer_path))
+        elif earlier is not None:
+            self._adopt(earlier[1])
+        config = self._with_classes(_wanted_config(self._wanted, earlier))
+        if self._frozen:
+            config = replace(config, tokenizer_fingerprint=self._frozen[0].fingerprint())
+        self.generator = VideoAR(config)
+        if earlier is not None:
+            load_strict(self.generator, earlier[0].state_dict(), str(self._init_from))
+            self._check_lineage(earlier[0])
+        if self._frozen:
+            check_pair(self.generator, self._frozen[0])
+        self.generator.checkpointing = self.loop.checkpointing
+
+    def _with_classes(self, config: GeneratorConfig) -> GeneratorConfig:
+        """The configuration with the data's classes, or an error if it has others already."""
+        names = self._class_names
+        if config.condition != "class" or not names or config.class_names == names:
+            return config
+        if config.class_names:
+            raise UserError(
+                f"the generator knows {len(config.class_names)} classes ({', '.join(config.class_names[:3])}, …),"
+                f" the data has {len(names)} ({', '.join(names[:3])}, …)"
+            )
+        return replace(config, num_classes=len(names), class_names=names)
+
+    def _check_lineage(self, earlier: VideoAR) -> None:
+        """The stage before must have learned the same tokenizer's bits."""
+        if self._frozen:
+            check_pair(earlier, self._frozen[0])
+
+    def _adopt(self, tokenizer: VideoTokenizer) -> None:
+        self._frozen = [tokenizer.requires_grad_(False).eval()]
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [make_adamw(self.network, self.optim)]
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.loop.compile:
+            for block in self.network.blocks:
+                block.compile()
+
+    # ---- one training step ------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        latent, pyramid = self.latents(batch)
+        B, frames = latent.shape[0], latent.shape[2]
+        ratio = self.tokenizer.config.spatial_ratio
+        self.network.config.size = (pyramid.full[0] * ratio, pyramid.full[1] * ratio)  # sampling's default
+        rng = self.rng()
+        lesson = teacher_forcing(latent, pyramid, self.corruption, rng)
+        condition = self._condition(batch, self.teaching.condition_drop, rng)
+        keep = None
+        if self.teaching.frame_mask > 0:
+            keep = draw_frame_keep(B, frames, self.teaching.frame_mask, rng, latent.device)
+        logits = self.network(lesson.tokens, condition, pyramid, frames, frame_keep=keep)
+        result = bitwise_loss(logits, lesson.targets, pyramid, frames, self.teaching.scale_weights)
+        optimizer = self.optimizers()
+        norm = self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
+        self.log_scalars("train", report(result), B, prog_bar=("loss", "accuracy"))
+        self.log_step(optimizer, norm)
+        self.batches_seen += 1
+        return {"loss": result.loss.detach()}
+
+    @torch.no_grad()
+    def latents(self, batch: dict[str, Any]) -> tuple[Tensor, ScalePyramid]:
+        """Latents [B, D, T, H, W] of a batch of pixels, or the cached ones it holds, and their pyramid."""
+        tokenizer = self.tokenizer
+        if "latent" in batch:
+            latent = batch["latent"].float()
+        else:
+            latent = tokenizer.encode(checked_video(batch)).float()
+        ratio = tokenizer.config.spatial_ratio
+        height, width = latent.shape[-2] * ratio, latent.shape[-1] * ratio
+        return latent, tokenizer.pyramid(height, width)
+
+    def _condition(self, batch: dict[str, Any], drop: float, rng: torch.Generator | None) -> Condition:
+        """The encoded conditions; null where a sample has none (label −1, empty caption) or is drawn to lose it."""
+        if self.network.config.condition == "class":
+            label = batch["label"]
+            absent = label < 0
+            condition = self.network.condition(label.clamp(min=0))
+        else:
+            captions: Sequence[str] = batch["caption"]
+            absent = torch.tensor([not caption for caption in captions], device=self.device)
+            condition = self.network.condition([caption or " " for caption in captions])
+        if drop > 0:
+            absent = absent | (torch.rand(absent.shape, generator=rng, device=self.device) < drop)
+        return self.network.null.replace(condition, absent)
+
+    # ---- validation and test (with the averaged weights, without corruption) ----------------------------------
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def _evaluate(self, split: str, batch: dict[str, Any]) -> None:
+        latent, pyramid = self.latents(batch)
+        lesson = teacher_forcing(latent, pyramid)
+        frames = latent.shape[2]
+        logits = self.network(lesson.tokens, self._condition(batch, 0.0, None), pyramid, frames)
+        result = bitwise_loss(logits, lesson.targets, pyramid, frames)
+        self.log_scalars(split, report(result), latent.shape[0], prog_bar=("loss", "accuracy"))
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["hyper_parameters"]["generator"] = checkpoint["generator_config"]  # with classes, size, tokenizer
+        checkpoint["tokenizer"] = pack_tokenizer(self.tokenizer, plain(self.tokenizer.config))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.network.config.size = tuple(checkpoint["generator_config"]["size"])
+        self._adopt(tokenizer_from(checkpoint, "the checkpoint"))
+        check_pair(self.network, self._frozen[0])
+
+
+def report(result: BitwiseLoss) -> dict[str, Tensor]:
+    """Named scalars of a loss: in all, by scale, by frame."""
+    named = {"loss": result.loss, "accuracy": result.accuracy}
+    for k, (loss, accuracy) in enumerate(zip(result.per_scale_loss, result.per_scale_accuracy), start=1):
+        named |= {f"loss/scale_{k:02}": loss, f"accuracy/scale_{k:02}": accuracy}
+    for t, (loss, accuracy) in enumerate(zip(result.per_frame_loss, result.per_frame_accuracy)):
+        named |= {f"loss/frame_{t:02}": loss, f"accuracy/frame_{t:02}": accuracy}
+    return named
+
+
+def _wanted_config(wanted: Any, earlier: tuple[VideoAR, VideoTokenizer] | None) -> GeneratorConfig:
+    if wanted is None:
+        assert earlier is not None
+        return earlier[0].config
+    return GeneratorConfig.preset(wanted) if isinstance(wanted, str) else from_plain(GeneratorConfig, wanted)

@@ -1,0 +1,94 @@
+"""AdamW, its learning-rate schedule as a pure function, and one clipped, checked optimizer step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class OptimConfig:
+    """How one network is optimised. Lengths count training batches, as Lightning's loggers do.
+
+    Raises:
+        ValueError: numbers outside their range.
+    """
+
+    lr: float = 1e-4
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of matrices and kernels; biases and norms have none."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: down to `final` along a half cosine, or flat."""
+    warmup: int = 0
+    """Batches of linear warm-up."""
+    total: int | None = None
+    """Batches until the cosine ends; None: the length of the run, as the Trainer's max_steps or max_epochs say."""
+    final: float = 0.0
+    """Where the cosine ends, as a share of lr."""
+    clip: float = 1.0
+    """Largest gradient norm; 0: no clipping."""
+
+    def __post_init__(self) -> None:
+        self.betas = (float(self.betas[0]), float(self.betas[1]))
+        if self.lr < 0 or self.weight_decay < 0 or self.clip < 0 or self.warmup < 0:
+            raise ValueError(
+                "lr, weight_decay, clip and warmup must not be negative, got"
+                f" {self.lr}, {self.weight_decay}, {self.clip} and {self.warmup}"
+            )
+        if not 0 <= self.final <= 1:
+            raise ValueError(f"final is a share of lr and must lie in 0 … 1, got {self.final}")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"unknown schedule {self.schedule!r}: choose cosine or constant")
+
+    def lr_at(self, batch: int, total: int | None) -> float:
+        """The learning rate of training batch number `batch` (from 0) of a run of `total` batches.
+
+        Raises:
+            ValueError: a cosine over a run that has no end.
+        """
+        if batch < self.warmup:
+            return self.lr * (batch + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        total = self.total or total
+        if total is None:
+            raise ValueError(
+                "a cosine schedule needs a length: set optim.total, trainer.max_steps or trainer.max_epochs,"
+                " or choose schedule: constant"
+            )
+        progress = min(1.0, (batch - self.warmup) / max(1, total - self.warmup))
+        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def make_adamw(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the network's trainable parameters; those of one dimension or none are not decayed."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale gradients in place so that their joint norm is at most `limit` (0: leave them); returns the norm before.
+
+    Called between backward and step, by us: manual optimisation has no clipping of Lightning's.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(list(parameters), limit if limit > 0 else math.inf)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded parameters give a DTensor

@@ -1,0 +1,202 @@
+"""TokenizerModule: trains the video tokenizer against its discriminator (paper §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from videoar.bits.residual import Quantized, decode_bits
+from videoar.errors import UserError
+from videoar.losses.adversarial import adaptive_weight
+from videoar.pretrained import load_strict
+from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
+from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
+from videoar.training.checkpoint import load_tokenizer
+from videoar.training.diagnostics import bits_report, reconstruction_report
+from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
+from videoar.training.optim import OptimConfig, make_adamw
+
+
+class TokenizerModule(TrainingModule):
+    """The tokenizer, its discriminator, their losses and their two optimizers. A batch holds images or videos.
+
+    Args:
+        tokenizer: a preset's name or a full configuration; None: that of `init_from`.
+        init_from: exported folder or checkpoint of a tokenizer to start from, e.g. an inflated Infinity
+            tokenizer or the image stage of one's own.
+        losses, discriminator, optim, discriminator_optim, loop: see their classes.
+
+    Raises:
+        UserError: neither `tokenizer` nor `init_from`, or an `init_from` that is missing, broken or does not
+            fit.
+    """
+
+    kind: ClassVar[Literal["tokenizer", "generator"]] = "tokenizer"
+
+    def __init__(
+        self,
+        tokenizer: TokenizerConfig | str | None = None,
+        init_from: str | None = None,
+        losses: TokenizerLossConfig | None = None,
+        discriminator: DiscriminatorConfig | None = None,
+        optim: OptimConfig | None = None,
+        discriminator_optim: OptimConfig | None = None,
+        loop: LoopConfig | None = None,
+    ) -> None:
+        super().__init__(loop)
+        self.losses = from_plain(TokenizerLossConfig, losses)
+        self.optim = from_plain(OptimConfig, optim)
+        self.discriminator_optim = from_plain(OptimConfig, discriminator_optim)
+        critic = from_plain(DiscriminatorConfig, discriminator)
+        self.tokenizer = _make_tokenizer(tokenizer, init_from)
+        self.tokenizer.checkpoint_activations(self.loop.checkpointing)
+        self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
+        self.objective = TokenizerObjective(self.losses)
+        self.save_hyperparameters(
+            {
+                "tokenizer": plain(self.tokenizer.config),
+                "losses": plain(self.losses),
+                "discriminator": plain(critic),
+                "optim": plain(self.optim),
+                "discriminator_optim": plain(self.discriminator_optim),
+                "loop": plain(self.loop),
+            }
+        )
+
+    @property
+    def network(self) -> VideoTokenizer:
+        return self.tokenizer
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        optimizers: list[Optimizer] = [make_adamw(self.tokenizer, self.optim)]
+        if self.discriminator is not None:
+            optimizers.append(make_adamw(self.discriminator, self.discriminator_optim))
+        return optimizers
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.loop.compile:
+            for part in (self.tokenizer.encoder, self.tokenizer.decoder):
+                part.compile()
+
+    # ---- one training step, both sides of the game ------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        video = checked_video(batch)
+        optimizers = self.optimizers()
+        main, critic = optimizers if isinstance(optimizers, list) else (optimizers, None)
+        playing = self.losses.gan_on(self.batches_seen)
+
+        # 1. the tokenizer, while the discriminator holds still
+        latent = self.tokenizer.encode(video)
+        codes = self.tokenizer.quantize(latent, straight_through=True)
+        rebuilt = self.tokenizer.decoder(self._shown(latent, codes)).float()
+        with frozen(self.discriminator):
+            fake_logits = self.discriminator(rebuilt) if playing else None
+            terms = self.objective(video, rebuilt, latent, codes, fake_logits)
+            weights = self.losses.weights(self.batches_seen)
+            if playing and self.losses.adaptive_gan:
+                weights["gan"] *= self._balance(terms, weights)
+            loss = weigh(terms, weights)
+            norm = self.descend("tokenizer", loss, self.tokenizer, main, self.optim, batch_idx)
+
+        # 2. the discriminator, on the same videos
+        rebuilt = rebuilt.detach()
+        if playing:
+            terms_d, logits = self.objective.discriminator_terms(
+                video, rebuilt, self.discriminator, self.batches_seen, self.mean_over_ranks
+            )
+            loss_d = weigh(terms_d, self.losses.discriminator_weights())
+            self.descend("discriminator", loss_d, self.discriminator, critic, self.discriminator_optim, batch_idx)
+            self.log_scalars("train", {**terms_d, **logits, "weight_gan": weights["gan"]}, len(video))
+
+        self.log_scalars("train", {"loss": loss, **terms}, len(video), prog_bar=("loss",))
+        self.log_scalars("train", reconstruction_report(rebuilt, video), len(video), prog_bar=("psnr",))
+        self.log_scalars("train", bits_report(codes), len(video))
+        self.log_step(main, norm)
+        self.batches_seen += 1
+        return {"loss": loss.detach()}
+
+    def _shown(self, latent: Tensor, codes: Quantized) -> Tensor:
+        """What the decoder sees: all scales, or with probability `partial_scales` only the first k of them."""
+        scales, p = len(codes.bits), self.losses.partial_scales
+        if p == 0 or scales == 1:
+            return codes.latent
+        draw = torch.rand(2, generator=self.rng("cpu"))
+        if draw[0] >= p:
+            return codes.latent
+        first = 1 + int(draw[1] * (scales - 1))
+        partial = decode_bits(codes.bits[:first], codes.pyramid, codes.latent.dtype)
+        return latent + (partial - latent).detach()
+
+    def _balance(self, terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+        """The adaptive GAN weight, of reconstruction and perceptual terms against the adversarial one."""
+        faithful = weigh({k: v for k, v in terms.items() if k in ("reconstruction", "perceptual")}, weights)
+        kernels = [p for p in self.tokenizer.decoder.parameters() if p.ndim > 1]
+        return adaptive_weight(faithful, terms["gan"], kernels[-1], average=self.mean_over_ranks)
+
+    # ---- validation, test, prediction (with the averaged weights) ---------------------------------------------
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def _evaluate(self, split: str, batch: dict[str, Any]) -> None:
+        video = checked_video(batch)
+        latent = self.tokenizer.encode(video)
+        codes = self.tokenizer.quantize(latent)
+        rebuilt = self.tokenizer.decode(codes.latent).float()
+        terms = self.objective(video, rebuilt, latent, codes, None)
+        report = {**terms, **reconstruction_report(rebuilt, video), **bits_report(codes)}
+        self.log_scalars(split, report, len(video), prog_bar=("psnr",))
+
+
+def checked_video(batch: dict[str, Any]) -> Tensor:
+    """The pixels of a batch.
+
+    Raises:
+        UserError: no pixels (cached latents), a wrong shape, or values outside [-1, 1] such as 0 … 255.
+    """
+    if "video" not in batch:
+        raise UserError("the tokenizer trains on pixels, but this data set holds cached latents")
+    video = batch["video"]
+    if video.ndim != 5 or video.shape[1] != 3:
+        raise UserError(f"a batch of videos must be [B, 3, T, H, W], got {list(video.shape)}")
+    low, high = video.aminmax()
+    if not (low >= -1.01 and high <= 1.01):
+        raise UserError(f"videos must lie in [-1, 1], got values from {float(low):.3g} to {float(high):.3g}")
+    return video
+
+
+@contextmanager
+def frozen(network: nn.Module | None) -> Iterator[None]:
+    """Gradients pass through the network, but not into its parameters."""
+    if network is None:
+        yield
+        return
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def _make_tokenizer(tokenizer: Any, init_from: str | None) -> VideoTokenizer:
+    if tokenizer is None and init_from is None:
+        raise UserError("give `tokenizer` (a preset or a configuration), `init_from`, or both")
+    source = load_tokenizer(init_from) if init_from is not None else None
+    if tokenizer is None and source is not None:
+        return source.requires_grad_(True).train()
+    config = TokenizerConfig.preset(tokenizer) if isinstance(tokenizer, str) else from_plain(TokenizerConfig, tokenizer)
+    network = VideoTokenizer(config)
+    if source is not None:
+        load_strict(network, source.state_dict(), str(init_from))
+    return network.train()

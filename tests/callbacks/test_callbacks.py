@@ -1,0 +1,192 @@
+"""Callbacks: schedules and counts as numbers, alarms at the right moment, state that survives a resume."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from videoar.callbacks.flip_schedule import FlipSchedule, ramp
+from videoar.callbacks.health import HealthMonitor
+from videoar.callbacks.progress import LineProgress
+from videoar.callbacks.stage_switch import StageSwitch
+from videoar.callbacks.video_logger import VideoLogger
+from videoar.data.curriculum import Curriculum, Stage
+from videoar.errors import UserError
+from videoar.generator.model import GeneratorConfig
+from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.training.base import LoopConfig
+from videoar.training.generator_module import CorruptionConfig, GeneratorModule
+from videoar.training.optim import OptimConfig
+
+
+@pytest.fixture
+def generator_module(tmp_path):
+    """A tiny GeneratorModule with random weights."""
+
+    def make(**corruption):
+        torch.manual_seed(0)
+        config = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
+        VideoTokenizer(config).save_pretrained(tmp_path / "tokenizer")
+        return GeneratorModule(
+            GeneratorConfig(latent_dim=8, width=32, depth=1, heads=2, num_classes=2),
+            tokenizer=str(tmp_path / "tokenizer"),
+            corruption=CorruptionConfig(**corruption),
+            optim=OptimConfig(schedule="constant"),
+            loop=LoopConfig(),
+        )
+
+    return make
+
+
+def test_ramp_is_a_line_between_two_plateaus():
+    values = [ramp(batch, 10, 20, 0.1, 0.3) for batch in (0, 10, 15, 20, 99)]
+    assert values == pytest.approx([0.1, 0.1, 0.2, 0.3, 0.3])
+    assert ramp(0, 0, 0, 0.1, 0.3) == 0.3
+
+
+def test_flip_schedule_moves_the_modules_corruption(fit, clips, generator_module):
+    module, seen = generator_module(), []
+    original = module.training_step
+    module.training_step = lambda *a: (seen.append(module.corruption.p_max), original(*a))[1]
+    callback = FlipSchedule(first_batch=1, last_batch=3, start=0.0, end=0.2)
+    trainer = fit(module, clips(4), callbacks=[callback])
+    assert seen == pytest.approx([0.0, 0.0, 0.1, 0.2])
+    assert trainer.callback_metrics["train/flip_p_max"] == pytest.approx(0.2)
+    assert callback.state_dict() == {"p_max": pytest.approx(0.2)}
+
+
+@pytest.mark.parametrize("bad", [{"first_batch": 5, "last_batch": 2}, {"end": 0.9}, {"start": -0.1}])
+def test_flip_schedule_refuses_bad_numbers(bad):
+    with pytest.raises(UserError, match=str(next(iter(bad.values())))):
+        FlipSchedule(**bad)
+
+
+def test_flip_schedule_refuses_modules_without_flips(fit, clips, generator_module, tokenizer_module):
+    with pytest.raises(UserError, match="not `off`"):
+        fit(generator_module(mode="off"), clips(1), callbacks=[FlipSchedule()])
+    with pytest.raises(UserError, match="not `off`"):
+        fit(tokenizer_module(), clips(1), callbacks=[FlipSchedule()])
+    with pytest.raises(UserError, match=r"down to 0\.0, below p_min 0\.05"):
+        fit(generator_module(p_min=0.05), clips(1), callbacks=[FlipSchedule()])
+
+
+def test_health_alarms_once_with_the_number(fit, clips, tokenizer_module, caplog):
+    still = [{**batch, "video": batch["video"][:, :, :1].repeat(1, 1, 5, 1, 1)} for batch in clips(6)]
+    moving = clips(1)[0]["video"]
+    for batch in still:  # reconstructions of a frozen input stay frozen; the target moves
+        batch["video"] = batch["video"] * 0.999 + moving * 0.001
+    monitor = HealthMonitor(every=1, readings=2, motion=1e9, bit_usage=0.0, discriminator=0.0)
+    with caplog.at_level(logging.WARNING):
+        fit(tokenizer_module(), still, callbacks=[monitor])
+    alarms = [r.getMessage() for r in caplog.records if "static video" in r.getMessage()]
+    assert len(alarms) == 1 and alarms[0].startswith("batch 2:") and "train/motion_ratio = " in alarms[0]
+    assert not any("collapsed" in r.getMessage() or "saturated" in r.getMessage() for r in caplog.records)
+
+
+def test_health_judges_the_mean_and_recovers(caplog):
+    monitor = HealthMonitor(readings=3)
+    with caplog.at_level(logging.WARNING):
+        for value in (0.01, 0.01):
+            monitor.history.setdefault("train/bit_usage/scale_01", []).append(value)
+        monitor._judge("train/bit_usage/scale_01", 0.01, 0.1, 100)
+        monitor._judge("train/bit_usage/scale_01", 0.02, 0.1, 150)
+        monitor._judge("train/bit_usage/scale_01", 0.50, 0.1, 200)
+        monitor._judge("train/bit_usage/scale_01", 0.03, 0.1, 250)
+        monitor._judge("train/discriminator", 0.01, 0.05, 250)
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["batch 100", "batch 250", "batch 250"]
+    assert "collapsed scale" in caplog.text and "0.0300, below 0.1000" in caplog.text and "saturated" in caplog.text
+
+
+def test_health_state_survives():
+    monitor, again = HealthMonitor(readings=2), HealthMonitor(readings=2)
+    monitor.alarmed.add("train/motion_ratio")
+    again.load_state_dict(monitor.state_dict())
+    assert again.alarmed == {"train/motion_ratio"}
+    assert monitor._limit("train/loss") is None and monitor._limit("val/motion_ratio") is None
+    assert monitor._limit("train/bit_usage/scale_03") == 0.1
+
+
+def test_stage_switch_announces_and_counts(fit, clips, tokenizer_module, list_data, caplog):
+    data = list_data([*clips(2), *clips(2, frames=1, size=32)])
+    data.train[3]["label"] = torch.tensor([-1, 0])
+    stages = [Stage(until=2, resolution=16, frames=5, batch_size=2), Stage(resolution=32, image_share=1.0)]
+    data.curriculum = Curriculum(stages)
+    callback = StageSwitch()
+    with caplog.at_level(logging.INFO):
+        trainer = fit(tokenizer_module({"gan": 0.0}), data, callbacks=[callback])
+    lines = [r.getMessage() for r in caplog.records if r.name.endswith("stage_switch")]
+    assert len(lines) == 2 and lines[0].startswith("batch 0: stage 1 of 2") and lines[1].startswith("batch 2: stage 2")
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("data/")}
+    expected = {"stage": 2, "frames": 1, "height": 32, "width": 32, "clips": 2, "image_share": 1}
+    assert logged == {f"data/{name}": value for name, value in expected.items()} | {"data/unlabelled_share": 0.25}
+    again = StageSwitch()
+    again.load_state_dict(callback.state_dict())
+    assert again.stage == 1 and again.counts == callback.counts
+
+
+class Sheets:
+    """A logger that takes images, as TensorBoard's does."""
+
+    def __init__(self):
+        self.images = []
+        self.experiment = self
+
+    def add_image(self, tag, image, step, dataformats):
+        self.images.append((tag, image, step, dataformats))
+
+
+def test_video_logger_shows_samples_of_the_generator(fit, clips, generator_module, list_data, tmp_path):
+    batches = clips(1, size=32)
+    module, sheets = generator_module(), Sheets()
+    callback = VideoLogger(num=2, frames=3)
+    trainer = fit(module, list_data(batches, val=batches), callbacks=[callback], logger=True)
+    folder = next(tmp_path.rglob("videos"))
+    assert sorted(p.name for p in folder.iterdir()) == ["batch_00000001.mp4", "batch_00000001.png"]
+    rows = [[torch.zeros(3, 5, 16, 16)] * 3]
+    callback._write(
+        type("T", (), {"log_dir": None, "loggers": [sheets]})(), 7, rows, np.zeros((4, 4, 3)), "real | sample"
+    )
+    assert [(tag, step, form) for tag, _, step, form in sheets.images] == [("videos/real | sample", 7, "HWC")]
+    assert trainer.logger is not None and module.network.training
+
+
+def test_video_logger_shows_the_same_each_time_and_works_from_latents(fit, clips, generator_module, list_data):
+    batches = clips(1)
+    module = generator_module()
+    fit(module, batches)
+    shown = []
+    callback = VideoLogger(num=1)
+    callback._write = lambda trainer, seen, rows, sheet, columns: shown.append((columns, rows))
+    callback._show(None, module, batches[0])
+    callback._show(None, module, batches[0])
+    assert shown[0][0] == "real | reconstruction | sample"
+    for a, b in zip(shown[0][1][0], shown[1][1][0]):
+        assert torch.equal(a, b)
+    latent = {**batches[0], "latent": module.tokenizer.encode(batches[0]["video"])}
+    del latent["video"]
+    callback._show(None, module, latent)
+    assert shown[2][0] == "reconstruction | sample"
+    torch.testing.assert_close(shown[2][1][0][0], shown[0][1][0][1])
+
+
+def test_video_logger_counts_validations(fit, clips, tokenizer_module, list_data, tmp_path):
+    batches = clips(4)
+    data = list_data(batches, val=batches[:1])
+    callback = VideoLogger(num=1, every=2)
+    fit(tokenizer_module({"gan": 0.0}), data, callbacks=[callback], logger=True, val_check_interval=1)
+    assert sorted(p.stem for p in next(tmp_path.rglob("videos")).glob("*.png")) == ["batch_00000001", "batch_00000003"]
+    assert callback.state_dict() == {"validations": 4}
+
+
+def test_progress_is_whole_lines(fit, clips, tokenizer_module, capsys):
+    fit(tokenizer_module({"gan": 0.0}), clips(3), callbacks=[LineProgress(seconds=0)], enable_progress_bar=True)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[0].startswith("epoch 0 batch 1/3  ") and "loss" in lines[0] and "it/s" in lines[0]
+    assert lines[-1].startswith("done after 3 steps") and all("\r" not in line for line in lines)
+
+
+@pytest.mark.parametrize("bad", [lambda: HealthMonitor(every=0), lambda: VideoLogger(num=0)])
+def test_bad_counts_are_refused(bad):
+    with pytest.raises(ValueError, match="at least 1"):
+        bad()

@@ -1,0 +1,137 @@
+"""For the tests of training, callbacks and command line: the smallest real modules, and a Trainer to run them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from videoar.generator.model import GeneratorConfig
+from videoar.tokenizer.discriminator import DiscriminatorConfig
+from videoar.tokenizer.model import TokenizerConfig
+from videoar.training.base import LoopConfig
+from videoar.training.checkpoint_io import SafeCheckpointIO
+from videoar.training.objective import TokenizerLossConfig
+from videoar.training.optim import OptimConfig
+from videoar.training.tokenizer_module import TokenizerModule
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+TOKENIZER = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
+GENERATOR = GeneratorConfig(latent_dim=8, width=32, depth=2, heads=2, num_classes=2)
+
+
+def make_clips(count: int, frames: int = 5, size: int = 16, seed: int = 0, batch: int = 2) -> list[dict[str, Any]]:
+    """`count` batches of smooth random clips in [-1, 1] with labels 0 and 1."""
+    rng = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(count):
+        coarse = torch.randn(batch, 3, frames, 4, 4, generator=rng)
+        video = torch.nn.functional.interpolate(coarse, (frames, size, size), mode="trilinear").tanh()
+        label = torch.arange(batch) % 2
+        names = [("pong", "breakout")[i] for i in label]
+        batches.append({"video": video, "label": label, "caption": names, "path": ["x"] * batch})
+    return batches
+
+
+class ListData(lightning.LightningDataModule):
+    """Given batches, in order."""
+
+    def __init__(self, train: Sequence[Any], val: Sequence[Any] = (), class_names: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.train, self.val, self.class_names = list(train), list(val), class_names
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | list:
+        return DataLoader(self.val, batch_size=None) if self.val else []
+
+    def predict_dataloader(self) -> DataLoader:
+        return DataLoader(self.train, batch_size=None)
+
+
+def make_tokenizer_module(
+    losses: dict[str, Any] | None = None, optim: dict[str, Any] | None = None, **loop: Any
+) -> TokenizerModule:
+    """A tiny TokenizerModule, the same weights every time."""
+    torch.manual_seed(0)
+    given = {"perceptual": 0.0, "entropy": 0.0, "lecam": 0.0} | (losses or {})
+    config = OptimConfig(**({"lr": 1e-3, "schedule": "constant"} | (optim or {})))
+    return TokenizerModule(
+        TOKENIZER,
+        losses=TokenizerLossConfig(**given),
+        discriminator=DiscriminatorConfig(channels=4, layers=2, temporal_layers=1),
+        optim=config,
+        discriminator_optim=config,
+        loop=LoopConfig(**loop),
+    )
+
+
+@pytest.fixture
+def clips() -> Callable[..., list[dict[str, Any]]]:
+    """Makes batches of clips."""
+    return make_clips
+
+
+@pytest.fixture
+def list_data() -> type[ListData]:
+    """A data module of given batches."""
+    return ListData
+
+
+@pytest.fixture
+def tokenizer_module() -> Callable[..., TokenizerModule]:
+    """Makes a tiny TokenizerModule."""
+    return make_tokenizer_module
+
+
+@pytest.fixture
+def fit(tmp_path) -> Callable[..., lightning.Trainer]:
+    """Fit a module on batches; returns the Trainer."""
+
+    def run(module: Any, data: Any, **trainer: Any) -> lightning.Trainer:
+        data = data if isinstance(data, lightning.LightningDataModule) else ListData(data)
+        ckpt_path = trainer.pop("ckpt_path", None)
+        options = {
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "default_root_dir": tmp_path,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "plugins": [SafeCheckpointIO()],
+        }
+        result = lightning.Trainer(**(options | trainer))
+        result.fit(module, data, ckpt_path=ckpt_path)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def gradients(monkeypatch) -> dict[str, list[torch.Tensor]]:
+    """Gradients as the optimizers of `tokenizer` and `discriminator` see them, one flat tensor a step."""
+    from videoar.training import tokenizer_module as module
+
+    seen: dict[str, list[torch.Tensor]] = {"VideoTokenizer": [], "VideoDiscriminator": []}
+    original = module.make_adamw
+
+    def spy(network: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+        optimizer = original(network, config)
+        record = seen[type(network).__name__]
+        optimizer.register_step_pre_hook(
+            lambda opt, *_: record.append(
+                torch.cat([p.grad.flatten() for g in opt.param_groups for p in g["params"]]).clone()
+            )
+        )
+        return optimizer
+
+    monkeypatch.setattr(module, "make_adamw", spy)
+    return seen

@@ -1,0 +1,73 @@
+"""Rooms import only from the left, and importing the package does nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import videoar
+
+SOURCE = Path(videoar.__file__).parent
+ORDER = [
+    {"errors"},
+    {"pretrained"},
+    {"kernels"},
+    {"bits"},
+    {"tokenizer", "generator"},
+    {"sampling"},
+    {"losses"},
+    {"data"},
+    {"metrics"},
+    {"training"},
+    {"callbacks"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms of videoar that a file imports, wherever in the file."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "videoar" else [node.module]
+            )
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        rooms |= {name.split(".")[1] for name in names if name and name.startswith("videoar.")}
+    return rooms & RANK.keys()
+
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem in RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_only_from_the_left(path):
+    own = room_of(path)
+    assert own in RANK, f"{own} has no place in the order of the rooms"
+    wrong = {room for room in imported_rooms(path) if room != own and RANK[room] >= RANK[own]}
+    assert not wrong, f"{path.relative_to(SOURCE)} is in {own} and imports {sorted(wrong)}"
+
+
+def test_the_check_sees_a_violation(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from videoar.training.ema import EMA\n    import videoar.cli.main\n")
+    assert imported_rooms(bad) == {"training", "cli"}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, videoar, videoar.cli.main; print(sorted({'torch', 'lightning', 'numpy', 'av'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,103 @@
+"""Learning rates, parameter groups and clipping as pure functions; the EMA against its recursion."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from videoar.training.ema import EMA
+from videoar.training.optim import OptimConfig, clip_gradients, make_adamw
+
+
+def test_learning_rate_warms_up_and_falls_along_a_cosine():
+    config = OptimConfig(lr=2.0, warmup=4, final=0.1)
+    assert [config.lr_at(b, 104) for b in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert config.lr_at(4, 104) == 2.0
+    assert config.lr_at(54, 104) == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+    assert config.lr_at(29, 104) == pytest.approx(2.0 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4))))
+    assert config.lr_at(104, 104) == pytest.approx(0.2) == config.lr_at(1000, 104)
+
+
+def test_own_total_wins_over_the_length_of_the_run():
+    assert OptimConfig(lr=1.0, total=10).lr_at(10, 1000) == pytest.approx(0.0)
+
+
+def test_constant_schedule_needs_no_length_but_a_cosine_does():
+    assert OptimConfig(lr=1.0, schedule="constant").lr_at(10**9, None) == 1.0
+    with pytest.raises(ValueError, match="cosine schedule needs a length"):
+        OptimConfig().lr_at(0, None)
+
+
+@pytest.mark.parametrize("bad", [{"lr": -1}, {"final": 2}, {"schedule": "linear"}, {"clip": -0.1}, {"warmup": -1}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(ValueError, match=str(next(iter(bad.values())))):
+        OptimConfig(**bad)
+
+
+def test_vectors_are_not_decayed():
+    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Conv3d(1, 2, 3))
+    optimizer = make_adamw(network, OptimConfig(weight_decay=0.3, betas=(0.8, 0.9)))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {decay[id(p)] for p in network.parameters() if p.ndim > 1} == {0.3}
+    assert {decay[id(p)] for p in network.parameters() if p.ndim <= 1} == {0.0}
+    assert len(decay) == len(list(network.parameters()))
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+
+
+def test_clipping_acts_on_the_joint_norm():
+    a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    a.grad, b.grad = torch.tensor([2.0, 3.0]), torch.tensor([6.0])
+    assert clip_gradients([a, b], 0.0).item() == pytest.approx(7.0)
+    assert torch.equal(b.grad, torch.tensor([6.0]))
+    assert clip_gradients([a, b], 1.0).item() == pytest.approx(7.0)
+    assert torch.cat([a.grad, b.grad]).norm().item() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_ema_follows_its_recursion_and_swaps_exactly():
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    ema = EMA(0.5)
+    ema.start(network)
+    expected = network.weight.detach().double().clone()
+    for n in range(6):
+        with torch.no_grad():
+            network.weight.add_(torch.randn(2, 3))
+        ema.update(network)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * network.weight.detach().double()
+    torch.testing.assert_close(ema.weights["weight"].double(), expected, rtol=1e-5, atol=1e-6)
+    own = network.weight.detach().clone()
+    ema.swap_in(network)
+    assert torch.equal(network.weight, ema.weights["weight"]) and ema.swapped_in
+    ema.swap_in(network)  # a second time changes nothing
+    ema.swap_out(network)
+    assert torch.equal(network.weight, own) and not ema.swapped_in
+
+
+def test_ema_goes_on_from_its_state():
+    network = nn.Linear(3, 2)
+    ema = EMA(0.9)
+    ema.start(network)
+    network.weight.data.add_(1)
+    ema.update(network)
+    again = EMA(0.9)
+    again.load_state_dict(ema.state_dict())
+    again.start(network)  # keeps what was loaded
+    network.weight.data.add_(1)
+    ema.update(network), again.update(network)
+    assert torch.equal(ema.weights["weight"], again.weights["weight"]) and again.updates == 2
+
+
+def test_ema_of_low_precision_weights_is_float32():
+    network = nn.Linear(3, 2).bfloat16()
+    ema = EMA(0.9)
+    ema.start(network)
+    assert ema.weights["weight"].dtype == torch.float32
+    ema.swap_in(network)
+    assert network.weight.dtype == torch.bfloat16
+
+
+def test_ema_refuses_a_decay_of_one():
+    with pytest.raises(ValueError, match="1"):
+        EMA(1.0)

@@ -67,7 +67,7 @@ def without_cache(model, guided):
 
 @torch.inference_mode()
 def raster_next_token(model, guided):
-    """One token a call in row-major order with the same transformer and KV cache: the classic autoregressive baseline."""
+    """One token a call in row-major order, same transformer and cache: the classic baseline."""
     condition = _conditions(model, guided)
     cache, steps = model.new_cache(condition, RASTER, FRAMES), 0
     token = torch.zeros(condition.batch, 1, model.config.latent_dim, device=DEVICE, dtype=DTYPE)

@@ -6,7 +6,7 @@ import torch
 from videoar.errors import UserError
 from videoar.generator.conditioning import TextCondition
 
-WORDS = "a red ball bounces over the blue paddle twice </s> <pad> <unk>".split()
+WORDS = ["a", "red", "ball", "bounces", "over", "the", "blue", "paddle", "twice", "</s>", "<pad>", "<unk>"]
 
 
 @pytest.fixture(scope="module")

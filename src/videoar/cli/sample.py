@@ -1,4 +1,4 @@
-"""`videoar sample`: videos from class labels, prompts, a first image or a clip, as mp4, GIF and a JSON of every setting."""
+"""`videoar sample`: videos from labels, prompts, an image or a clip: mp4, GIF and a JSON of every setting."""
 
 from __future__ import annotations
 

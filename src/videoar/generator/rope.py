@@ -2,7 +2,7 @@
 
 A token of frame t at (h, w) of its own scale's grid sits at (t+|Ψ|, h+|Ψ|, w+|Ψ|) behind a prefix of |Ψ| tokens; prefix
 token i sits at (i, i, i). Every pair of head channels keeps the frequency it has in 1D RoPE and reads one of the
-three indices, dealt round-robin (t, h, w, t, h, w, …) so that each axis sees high and low frequencies. With equal indices
+three indices, dealt round-robin (t, h, w, t, h, …) so that each axis sees high and low frequencies. With equal indices
 this *is* 1D RoPE, so a text-only sequence is treated natively.
 """
 

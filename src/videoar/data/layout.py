@@ -16,6 +16,7 @@ from videoar.data.files import atomic_path
 from videoar.errors import UserError
 
 MANIFEST = "manifest.csv"
+BAD_FILES = "bad_files.csv"
 _COLUMNS = ("path", "class", "frames", "fps", "size")
 
 

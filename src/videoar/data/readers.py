@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from videoar.data.files import IMAGE_SUFFIXES
 from videoar.errors import UserError
 
 MAX_PIXELS = 2**26
@@ -214,6 +215,22 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others on bad files
         raise UnreadableClip(path, f"cannot read image: {error}") from error
+
+
+def frame_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) from a video's or image's header, without decoding. Raises `UnreadableClip`."""
+    import av
+    from PIL import Image
+
+    try:
+        if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+            with Image.open(path) as image:
+                return image.height, image.width
+        with av.open(str(path)) as container:
+            codec = container.streams.video[0].codec_context
+            return codec.height, codec.width
+    except (OSError, IndexError, ValueError, SyntaxError) as error:
+        raise UnreadableClip(path, f"no picture size in it: {error}") from error
 
 
 def _library(module: str, path: str | Path) -> Any:

@@ -1,0 +1,237 @@
+"""MixedDataModule: image and video sources, a curriculum of stages, exact resume.
+
+    data = MixedDataModule("my_videos/")                                        # a folder of class folders, or a flat one
+    data = MixedDataModule(stage=Stage(resolution=64, frames=17, batch_size=4), root="data/atari")
+    data = MixedDataModule(sources=[Source("photos"), Source("films", weight=2)], stages=[Stage(…), Stage(…)])
+
+A batch is {"video": float [B, 3, T, H, W] in [-1, 1], "label": long [B] (-1: unlabelled), "caption": list of str,
+"path": list of str}; cached latents give "latent" [B, D, T', h, w] instead of "video". Images are one-frame clips.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from videoar.data.curriculum import Curriculum, Kind, Stage
+from videoar.data.datasets import ClipDataset, Reading
+from videoar.data.items import Source, SourceIndex
+from videoar.data.loader import ClipLoader, Ledger, Loading
+from videoar.data.pools import held_out_order, make_pools
+from videoar.data.sampler import MixedSampler, SampleRef
+from videoar.data.sources import index_source
+from videoar.data.transforms import to_pixels
+from videoar.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Evaluation:
+    """Validation, test and prediction: always the same clips, from the middle of the frame and the start of the file.
+
+    Their shape is that of the training stage in force, or of the last stage outside training.
+    """
+
+    clips: int | None = 64
+    """Validation clips over all processes, spread over the classes; None: all that are held out."""
+    batch_size: int | None = None
+    """Clips a batch; None: the first stage's."""
+    predict: Literal["train", "val", "test"] = "train"
+    """What `videoar predict` runs over."""
+
+
+class MixedDataModule(LightningDataModule):
+    """Data for either training module.
+
+    Args:
+        root: the easy way, instead of `sources`: one data set with every default.
+        sources: data sets that are mixed.
+        stage: the only stage of the run, unless `stages` are given.
+        stages: a curriculum, in order.
+        reading: how clips are read and cut.
+        loading: workers, epoch length, seed, faults.
+        evaluation: validation, test and prediction.
+
+    Raises `UserError` for sources that are missing, empty or contradict each other.
+
+    It needs no distributed sampler: batches are sharded here, and Lightning leaves its loaders alone. The number
+    of batches handed out is its state in a checkpoint, so `fit(ckpt_path=…)` goes on with exactly the next one.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        sources: list[Source] | None = None,
+        stage: Stage | None = None,
+        stages: list[Stage] | None = None,
+        reading: Reading | None = None,
+        loading: Loading | None = None,
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        super().__init__()
+        if (root is None) == (not sources):
+            raise UserError("give either data.root (one folder) or data.sources (a list), not both and not neither")
+        self.sources = list(sources or [Source(str(root))])
+        self.curriculum = Curriculum(stages or [stage or Stage()])
+        self.reading, self.loading = reading or Reading(), loading or Loading()
+        self.evaluation = evaluation or Evaluation()
+        self.ledger = Ledger(self.loading.max_bad)
+        self._indices: list[SourceIndex] | None = None
+        self._sampler: MixedSampler | None = None
+        self._train: ClipLoader | None = None
+        self._consumed = 0
+
+    # ---- what is there ----------------------------------------------------------------------------------------
+
+    @property
+    def indices(self) -> list[SourceIndex]:
+        """What each source holds; found on first use."""
+        if self._indices is None:
+            self._indices = [index_source(source) for source in self.sources]
+            kinds = {index.kind for index in self._indices}
+            if {"latent", "video"} <= kinds or {"latent", "image"} <= kinds:
+                raise UserError(f"cached latents cannot be mixed with pixels: the sources hold {sorted(kinds)}")
+        return self._indices
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in label order, over all sources; empty: unlabelled."""
+        return tuple(dict.fromkeys(name for index in self.indices for name in index.class_names))
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; 0: unlabelled."""
+        return len(self.class_names)
+
+    @property
+    def sampler(self) -> MixedSampler:
+        """What decides each training batch."""
+        if self._sampler is None:
+            pools = [make_pools(stage, self.indices) for stage in self.curriculum.stages]
+            weights = [source.weight for source in self.sources]
+            self._sampler = MixedSampler(self.curriculum, pools, weights, self.loading.seed)
+        return self._sampler
+
+    # ---- where the run is -------------------------------------------------------------------------------------
+
+    @property
+    def consumed(self) -> int:
+        """Training batches handed out since the start of the run, earlier sessions included."""
+        return self._train.position if self._train else self._consumed
+
+    def set_consumed(self, batches: int) -> None:
+        """Go on with training batch number `batches`. The next iterator starts there."""
+        if batches < 0:
+            raise ValueError(f"consumed batches must be at least 0, got {batches}")
+        self._consumed = batches
+        if self._train:
+            self._train.position = batches
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"consumed": self.consumed, "seed": self.loading.seed, "world": self._ranks()[1]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, now in (("seed", self.loading.seed), ("world", self._ranks()[1])):
+            if state_dict[name] != now:
+                log.warning(
+                    "the checkpoint's data %s was %s, now %s: later batches differ", name, state_dict[name], now
+                )
+        self.set_consumed(state_dict["consumed"])
+
+    # ---- loaders ----------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> ClipLoader:
+        rank, world = self._ranks()
+        plan = partial(self._plan, rank=rank, world=world)
+        epoch = self.loading.epoch_batches or self._one_pass(world)
+        loader = self._loader("train", plan, epoch, endless=True)
+        loader.position = self.consumed
+        log.info("%s", self.curriculum.describe(self.curriculum.index(loader.position)))
+        self._train = loader
+        return loader
+
+    def val_dataloader(self) -> ClipLoader:
+        return self._fixed("val", self.evaluation.clips)
+
+    def test_dataloader(self) -> ClipLoader:
+        return self._fixed("test", None)
+
+    def predict_dataloader(self) -> ClipLoader:
+        return self._fixed(self.evaluation.predict, None)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Pixels travel to the device as bytes and become floats there."""
+        if isinstance(batch, dict) and getattr(batch.get("video"), "dtype", None) == torch.uint8:
+            batch["video"] = to_pixels(batch["video"])
+            self._log_mixture()
+        return batch
+
+    def _plan(self, step: int, rank: int, world: int) -> list[SampleRef]:
+        """The batch of one step; called in the main process, ahead of training by what the workers prefetch."""
+        if step in self.curriculum.starts[1:]:
+            log.info("%s", self.curriculum.describe(self.curriculum.index(step)))
+        return self.sampler.batch(step, rank, world)
+
+    def _one_pass(self, world: int) -> int:
+        clips = sum(len(index.splits["train"]) for index in self.indices)
+        return max(50, -(-clips // (self.curriculum.stages[0].batch_size * world)))
+
+    def _fixed(self, split: str, limit: int | None) -> ClipLoader:
+        """A loader over the same clips every time; ranks take every world-th, the last batch may be smaller."""
+        rank, world = self._ranks()
+        chosen = held_out_order(self.indices, split)[:limit]
+        chosen += chosen[: -len(chosen) % world]  # every rank the same number of batches
+        mine = chosen[rank::world]
+        size = self.evaluation.batch_size or self.curriculum.stages[0].batch_size
+
+        def plan(step: int) -> list[SampleRef]:
+            index = self.curriculum.index(self.consumed) if self._training() else len(self.curriculum.stages) - 1
+            stage = self.curriculum.stages[index]
+            refs = []
+            for place, (source, item) in enumerate(mine[step * size : (step + 1) * size]):
+                kind: Kind = "image" if self.indices[source].kind == "image" else "video"
+                frames = 1 if kind == "image" else stage.frames
+                refs.append(SampleRef(source, item, (0, step * size + place), kind, stage.sizes()[0], frames, index))
+            return refs
+
+        return self._loader(split, plan, -(-len(mine) // size))
+
+    def _loader(self, split: str, plan: Any, length: int, endless: bool = False) -> ClipLoader:
+        stages, seed = self.curriculum.stages, self.loading.seed
+        dataset = ClipDataset(self.indices, split, self.class_names, stages, self.reading, seed)
+        ledger = self.ledger if endless else Ledger(self.loading.max_bad)
+        finish = _as_bytes if self.trainer is not None else _as_pixels
+        return ClipLoader(dataset, plan, length, self.loading, ledger, finish, endless)
+
+    # ---- the Trainer ------------------------------------------------------------------------------------------
+
+    def _ranks(self) -> tuple[int, int]:
+        """(rank, world) of this process."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _training(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn == "fit"
+
+    def _log_mixture(self) -> None:
+        """To the loggers: the stage, what share of the samples each source really gave, and unreadable files."""
+        trainer = self.trainer
+        if trainer is None or not trainer.training or self.consumed % trainer.log_every_n_steps:
+            return
+        values = {"data/stage": self.curriculum.index(max(self.consumed - 1, 0)) + 1.0}
+        values["data/unreadable_files"] = float(len(self.ledger.bad))
+        for name, count in self.ledger.drawn.items():
+            values[f"data/share/{name}"] = count / self.ledger.samples
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+
+
+def _as_bytes(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch
+
+
+def _as_pixels(batch: dict[str, Any]) -> dict[str, Any]:
+    return {**batch, "video": to_pixels(batch["video"])} if "video" in batch else batch

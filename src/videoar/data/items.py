@@ -1,0 +1,64 @@
+"""The words of a data set: a source (what the user names), its items (what is found), their index."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
+from videoar.errors import UserError
+
+SourceKind = Literal["video", "image", "latent"]
+SUFFIXES: dict[SourceKind, frozenset[str]] = {
+    "video": VIDEO_SUFFIXES,
+    "image": IMAGE_SUFFIXES,
+    "latent": LATENT_SUFFIXES,
+}
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Source:
+    """One data set of a mixture."""
+
+    path: str
+    """A folder, a .csv or .jsonl list, or tar shards (a folder of them, or a pattern like shards/*.tar)."""
+    kind: Literal["auto", "video", "image", "latent"] = "auto"
+    """What it holds; needed only where a folder holds both videos and images."""
+    weight: float = 1.0
+    """Share of the samples of its kind, relative to the other sources."""
+    split: int = 1
+    """Which official split of UCF-101 (1 to 3)."""
+    holdout: float = 0.05
+    """Share of the clips held out for validation where the data set has no split of its own."""
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0 or not 0 <= self.holdout < 1:
+            raise UserError(f"{self.path}: weight {self.weight} must be >= 0 and holdout {self.holdout} in [0, 1)")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One clip, image or latent. `frames` is a verified count.
+
+    A member of a tar shard has the path `shard.tar/key.mp4`; `offset` and `bytes` place it in the file.
+    """
+
+    path: str
+    label: str | None = None
+    caption: str = ""
+    split: str | None = None
+    frames: int | None = None
+    fps: float = 0.0
+    size: tuple[int, int] | None = None
+    offset: int = 0
+    bytes: int = 0
+    block: int = 0
+
+
+@dataclass(frozen=True)
+class SourceIndex:
+    """All items of a source by split, and its class names in label order (empty: unlabelled)."""
+
+    name: str
+    kind: SourceKind
+    splits: dict[str, list[Item]]
+    class_names: tuple[str, ...]

@@ -1,0 +1,113 @@
+"""WebDataset tar shards with random access: each tar is indexed by its headers once, then members are read in place.
+
+A sample is a group of members with one key: `000017.mp4` (or an image), `000017.cls` (label), `000017.txt`
+(caption), `000017.json` (label, caption, frames, fps). Because every sample has an address, a curriculum over
+shards is shuffled, sharded by rank and resumed as exactly as one over files; a pass reads shards in runs, so
+that shards on slow or remote file systems are read mostly in order.
+"""
+
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
+from videoar.data.items import Item
+from videoar.errors import UserError
+
+_MEDIA = VIDEO_SUFFIXES | IMAGE_SUFFIXES | LATENT_SUFFIXES
+
+
+def find_shards(path: str) -> list[Path]:
+    """The tar files that `path` means: a .tar, a folder that holds some, or a pattern. Empty: not shards."""
+    if Path(path).is_dir():
+        return sorted(Path(path).glob("*.tar"))
+    if not path.endswith(".tar"):
+        return []
+    found = sorted(Path(name) for name in glob(path))
+    if not found:
+        raise UserError(f"no tar shard matches {path}")
+    return found
+
+
+def index_shards(shards: Sequence[Path]) -> list[Item]:
+    """The samples of all shards. Raises `UserError` for a file that is no tar, or two media in one sample."""
+    items = []
+    for block, shard in enumerate(shards):
+        try:
+            with tarfile.open(shard) as tar:
+                items += _index_shard(shard, tar, block)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise UserError(f"{shard}: not a readable tar: {error}") from error
+    return items
+
+
+def _index_shard(shard: Path, tar: tarfile.TarFile, block: int) -> list[Item]:
+    media: dict[str, tarfile.TarInfo] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for member in tar:
+        if not member.isfile() or Path(member.name).name.startswith("."):
+            continue
+        stem, _, suffix = member.name.partition(".") if "/" not in member.name else _split_name(member.name)
+        suffix = f".{suffix.lower()}"
+        if suffix in _MEDIA:
+            if stem in media:
+                raise UserError(f"{shard}: sample {stem} holds {media[stem].name} and {member.name}")
+            media[stem] = member
+        elif suffix in (".cls", ".txt", ".json"):
+            facts.setdefault(stem, {}).update(_read_facts(shard, tar, member, suffix))
+    split = next((name for name in ("train", "val", "test") if shard.parent.name == name), None)
+    return [
+        Item(
+            path=f"{shard}/{member.name}",
+            label=None if (label := facts.get(key, {}).get("label")) is None else str(label),
+            caption=str(facts.get(key, {}).get("caption") or label or ""),
+            split=split,
+            frames=facts.get(key, {}).get("frames"),
+            fps=float(facts.get(key, {}).get("fps") or 0),
+            offset=member.offset_data,
+            bytes=member.size,
+            block=block,
+        )
+        for key, member in media.items()
+    ]
+
+
+def _split_name(name: str) -> tuple[str, str, str]:
+    """WebDataset's rule: the key is everything before the first dot of the last path component."""
+    folder, _, file = name.rpartition("/")
+    stem, dot, suffix = file.partition(".")
+    return f"{folder}/{stem}", dot, suffix
+
+
+def _read_facts(shard: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> dict[str, Any]:
+    file = tar.extractfile(member)
+    assert file is not None  # `member.isfile()` was checked
+    text = file.read().decode("utf-8", "replace").strip()
+    if suffix == ".json":
+        try:
+            facts = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{shard}/{member.name}: {error}") from error
+        if not isinstance(facts, dict):
+            raise UserError(f"{shard}/{member.name}: needs a JSON object")
+        return facts
+    return {"label": text} if suffix == ".cls" else {"caption": text}
+
+
+@contextmanager
+def local_file(item: Item) -> Iterator[Path]:
+    """A path that decoders can open: the item's own file, or a temporary copy of a shard member."""
+    if not item.bytes:
+        yield Path(item.path)
+        return
+    shard, _, member = item.path.partition(".tar/")
+    with open(f"{shard}.tar", "rb") as tar, tempfile.NamedTemporaryFile(suffix=Path(member).suffix) as copy:
+        tar.seek(item.offset)
+        copy.write(tar.read(item.bytes))
+        copy.flush()
+        yield Path(copy.name)

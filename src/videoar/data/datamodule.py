@@ -1,6 +1,6 @@
 """MixedDataModule: image and video sources, a curriculum of stages, exact resume.
 
-    data = MixedDataModule("my_videos/")                                        # a folder of class folders, or a flat one
+    data = MixedDataModule("my_videos/")          # a folder of class folders, or a flat one
     data = MixedDataModule(stage=Stage(resolution=64, frames=17, batch_size=4), root="data/atari")
     data = MixedDataModule(sources=[Source("photos"), Source("films", weight=2)], stages=[Stage(…), Stage(…)])
 
@@ -219,7 +219,7 @@ class MixedDataModule(LightningDataModule):
     def _log_mixture(self) -> None:
         """To the loggers: the stage, what share of the samples each source really gave, and unreadable files."""
         trainer = self.trainer
-        if trainer is None or not trainer.training or self.consumed % trainer.log_every_n_steps:
+        if trainer is None or not trainer.training or self.consumed % getattr(trainer, "log_every_n_steps", 50):
             return
         values = {"data/stage": self.curriculum.index(max(self.consumed - 1, 0)) + 1.0}
         values["data/unreadable_files"] = float(len(self.ledger.bad))

@@ -145,7 +145,7 @@ class MixedSampler:
         index = self.curriculum.index(step)
         stage, within = self.curriculum.stages[index], step - self.curriculum.starts[index]
         kind = self.kind(step)
-        batches = int(self._kinds[index].counts(within)[kind == "video"])
+        batches = int(self._kinds[index].counts(within)[int(kind == "video")])
         shape = self._shapes[index][kind].choice(batches)
         size, clips = stage.sizes()[shape], stage.clips(kind)
         first = (int(self._shapes[index][kind].counts(batches)[shape]) * world + rank) * clips
@@ -179,7 +179,7 @@ class MixedSampler:
         """Samples drawn from each source for one shape during the whole of a stage that has ended."""
         stage, start = self.curriculum.stages[index], self.curriculum.starts[index]
         steps = self.curriculum.starts[index + 1] - start
-        batches = int(self._kinds[index].counts(steps)[kind == "video"])
+        batches = int(self._kinds[index].counts(steps)[int(kind == "video")])
         slots = int(self._shapes[index][kind].counts(batches)[shape]) * world * stage.clips(kind)
         schedule = self._sources[index][kind][shape]
         return schedule.counts(slots) if schedule else np.zeros(len(self.weights), np.int64)

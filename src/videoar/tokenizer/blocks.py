@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videoar.tokenizer.config import TokenizerConfig
-from videoar.tokenizer.layers import CausalConv3d, Downsample, FrameNorm, Stream, Upsample
+from videoar.tokenizer.layers import CausalConv3d, Downsample, FrameNorm, Pointwise, Stream, Upsample, swish
 
 
 class ResBlock(nn.Module):
@@ -23,11 +22,11 @@ class ResBlock(nn.Module):
         self.conv1 = CausalConv3d(in_channels, out_channels, config.temporal_kernel)
         self.norm2 = FrameNorm(out_channels, config.norm_groups)
         self.conv2 = CausalConv3d(out_channels, out_channels, config.temporal_kernel)
-        self.shortcut = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.shortcut = Pointwise(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)), stream)
-        h = self.conv2(F.silu(self.norm2(h)), stream)
+        h = self.conv1(swish(self.norm1(x)), stream)
+        h = self.conv2(swish(self.norm2(h)), stream)
         return self.shortcut(x) + h
 
 

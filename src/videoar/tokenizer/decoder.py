@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videoar.tokenizer.blocks import Level
 from videoar.tokenizer.config import TokenizerConfig
-from videoar.tokenizer.layers import CHANNELS_LAST, CausalConv3d, FrameNorm, Stream, Upsample
+from videoar.tokenizer.layers import CHANNELS_LAST, CausalConv3d, FrameNorm, Stream, Upsample, swish
 
 
 class Decoder(nn.Module):
@@ -37,6 +36,6 @@ class Decoder(nn.Module):
         x = self.mid(x, stream)
         for level in self.levels:
             x = level(x, stream)
-        x = self.conv_out(F.silu(self.norm_out(x)), stream)
+        x = self.conv_out(swish(self.norm_out(x)), stream)
         p = self.patch
         return rearrange(x, "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p) if p > 1 else x

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from videoar.tokenizer.blocks import Level
 from videoar.tokenizer.config import TokenizerConfig
-from videoar.tokenizer.layers import CHANNELS_LAST, CausalConv3d, Downsample, FrameNorm, Stream
+from videoar.tokenizer.layers import CHANNELS_LAST, CausalConv3d, Downsample, FrameNorm, Stream, swish
 
 
 class Encoder(nn.Module):
@@ -38,4 +37,4 @@ class Encoder(nn.Module):
         for level in self.levels:
             x = level(x, stream)
         x = self.mid(x, stream)
-        return self.conv_out(F.silu(self.norm_out(x)), stream)
+        return self.conv_out(swish(self.norm_out(x)), stream)

@@ -9,6 +9,8 @@ Without a stream the input is a whole clip. In both cases the first frame stands
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -31,7 +33,7 @@ class Stream:
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Remember a copy of `frames` for the next piece (a view would keep the whole piece alive)."""
-        self._tails[layer] = frames.clone()
+        self._tails[layer] = frames.clone(memory_format=CHANNELS_LAST)
 
 
 def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: Stream | None) -> tuple[Tensor, Tensor]:
@@ -47,7 +49,7 @@ def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: St
     if tail is None and x.shape[2] == 1:
         if stream is not None:
             stream.keep(layer, x.expand(-1, -1, keep, -1, -1))
-        return x, weight.sum(2, keepdim=True)
+        return x, reduce(torch.add, weight.split(1, dim=2))
     if tail is None:
         first, rest = x.split([1, x.shape[2] - 1], dim=2)  # not x[:, :, :1]: split has the cheaper backward
         x = torch.cat([first] * (past + 1) + [rest], dim=2)
@@ -60,6 +62,7 @@ def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: St
 
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """`F.conv3d`, but one small float32 clip on a CPU goes to oneDNN, as torch's own choice is up to 10x slower."""
+    x, weight = x.contiguous(memory_format=CHANNELS_LAST), weight.contiguous(memory_format=CHANNELS_LAST)
     small = x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480
     inference = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
     if small and inference and x.device.type == "cpu" and x.dtype == torch.float32 and mkldnn.is_available():
@@ -78,6 +81,16 @@ class CausalConv3d(nn.Conv3d):
         return conv3d(x, weight, self.bias, stride=(1, 1, 1), padding=(0, 1, 1))
 
 
+class Pointwise(nn.Conv3d):
+    """1x1x1 convolution: a linear map of every pixel, run as one matrix product."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
 class FrameNorm(nn.GroupNorm):
     """GroupNorm of every frame by itself: statistics over time would leak the future.
 
@@ -92,6 +105,11 @@ class FrameNorm(nn.GroupNorm):
         with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
             y = F.group_norm(frames, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+
+def swish(x: Tensor) -> Tensor:
+    """x·σ(x); overwrites x where no gradient is wanted, so x must be nobody else's."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def norm_groups(channels: int, groups: int) -> int:

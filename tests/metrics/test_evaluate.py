@@ -45,7 +45,7 @@ def decoded(folder: Path, frames: int | None = None) -> list[np.ndarray]:
     return out
 
 
-# ---- protocols --------------------------------------------------------------------------------------------------------
+# ---- protocols ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", names())
@@ -93,7 +93,7 @@ def test_which_frames_a_clip_has() -> None:
         frame_indices(6, protocol, True, "a.mp4")
 
 
-# ---- folders ----------------------------------------------------------------------------------------------------------
+# ---- folders -----------------------------------------------------------------------------------------------
 
 
 def test_folder_lists_recursively_and_prefers_video_to_gif(tmp_path: Path, folder: Folder) -> None:
@@ -109,7 +109,7 @@ def test_folder_lists_recursively_and_prefers_video_to_gif(tmp_path: Path, folde
     listed = VideoFolder(root / "testlist01.txt")
     assert listed.names == ("pong/v02.mp4", "v01.mp4") and listed.path == root
     (root / "testlist01.txt").write_text("gone.mp4 3\n")
-    with pytest.raises(UserError, match="1 are missing, e.g. 'gone.mp4'"):
+    with pytest.raises(UserError, match=r"1 are missing, e\.g\. 'gone.mp4'"):
         VideoFolder(root / "testlist01.txt")
 
 
@@ -124,7 +124,7 @@ def test_choice_of_videos_is_seeded(folder: Folder) -> None:
 
 def test_names_pair_or_say_why() -> None:
     assert pair_names(["a/x.avi", "b.mp4"], ["b.mp4", "a/x.mp4"]) == [("a/x.avi", "a/x.mp4"), ("b.mp4", "b.mp4")]
-    with pytest.raises(UserError, match="2 real and 1 generated videos, 1 only real, 0 only generated, e.g. 'b'"):
+    with pytest.raises(UserError, match=r"2 real and 1 generated videos, 1 only real, 0 only generated, e\.g\. 'b'"):
         pair_names(["a.mp4", "b.mp4"], ["a.mp4"])
 
 
@@ -138,11 +138,11 @@ def test_empty_and_missing_folders(tmp_path: Path, folder: Folder) -> None:
 def test_skips_pass_their_limit() -> None:
     skips = Skips(expected=10, limit=0.1)
     skips.add("a", "bad")
-    with pytest.raises(UserError, match="2 of 10 videos cannot be used, more than 10%.*b: worse"):
+    with pytest.raises(UserError, match=r"2 of 10 videos cannot be used, more than 10%.*b: worse"):
         skips.add("b", "worse")
 
 
-# ---- numbers ----------------------------------------------------------------------------------------------------------
+# ---- numbers -----------------------------------------------------------------------------------------------
 
 
 def test_paired_numbers_are_those_of_the_decoded_files(folder: Folder) -> None:

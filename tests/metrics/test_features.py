@@ -13,7 +13,7 @@ from videoar.metrics.features.base import file_sha256, weights_sha256
 from videoar.metrics.features.i3d import I3D, Unit, load_i3d, same_padding
 from videoar.metrics.features.registry import load_features
 
-# ---- I3D --------------------------------------------------------------------------------------------------------------
+# ---- I3D ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_i3d_files_that_are_none(tmp_path: Path) -> None:
         load_i3d(tmp_path / "partial.pt")
 
 
-# ---- Atari ------------------------------------------------------------------------------------------------------------
+# ---- Atari -------------------------------------------------------------------------------------------------
 
 
 def test_atari_net_survives_saving_and_takes_any_length(tmp_path: Path) -> None:
@@ -169,11 +169,11 @@ def test_weights_hash_sees_values_names_and_shapes() -> None:
     assert weights_sha256(one) != weights_sha256(two)
 
 
-# ---- VideoMAE and the registry ----------------------------------------------------------------------------------------
+# ---- VideoMAE and the registry -----------------------------------------------------------------------------
 
 
 def test_videomae_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What transformers is given, by a stand-in with its interface: 16 frames evenly, ImageNet's scale, mean of tokens."""
+    """What transformers is given, by a stand-in: 16 even frames, ImageNet's scale; the mean of the tokens returns."""
     calls = {}
 
     class Model(nn.Module):

@@ -193,7 +193,7 @@ def test_no_weights_are_saved() -> None:
     assert not metric.state_dict() and not list(metric.parameters())
 
 
-# ---- the substitutes from FFmpeg --------------------------------------------------------------------------------------
+# ---- the substitutes from FFmpeg ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(128, 128), (40, 56), (33, 65)])

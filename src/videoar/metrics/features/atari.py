@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -35,25 +36,30 @@ class AtariFeatures(nn.Module):
 
     Args:
         classes: names of the games, in label order.
-        width: d, the feature width.
+        width: d, the feature width, even: half are means over space (what is there), half are maxima (small sprites).
+
+    The input is joined by the difference of each frame from the one before (nothing, for the first), which makes
+    motion visible to the first layer: sprites are a few pixels wide.
     """
 
     def __init__(self, classes: list[str], width: int = 128) -> None:
         super().__init__()
         self.classes = list(classes)
-        stem = nn.Conv3d(3, 24, (1, 5, 5), (1, 4, 4), (0, 2, 2), bias=False)
+        stem = nn.Conv3d(6, 24, (1, 5, 5), (1, 4, 4), (0, 2, 2), bias=False)
         self.trunk = nn.Sequential(
             nn.Sequential(stem, nn.BatchNorm3d(24), nn.ReLU(inplace=True)),
             _block(24, 48, (1, 2, 2)),
             _block(48, 96, (2, 2, 2)),
-            _block(96, width, (2, 2, 2)),
+            _block(96, width // 2, (1, 2, 2)),
         )
         self.game = nn.Linear(width, len(self.classes))
         self.arrangement = nn.Linear(width, len(ARRANGEMENTS))
 
     def forward(self, video: Tensor) -> Tensor:
-        """Features: the trunk's output, averaged over space and time."""
-        return self.trunk(video).mean((2, 3, 4))
+        """Features: mean and maximum of the trunk's output over space, both averaged over time."""
+        moved = F.pad(4 * video.diff(dim=2), (0, 0, 0, 0, 1, 0))
+        x = self.trunk(torch.cat([video, moved], dim=1))
+        return torch.cat([x.mean((3, 4)), x.amax((3, 4))], dim=1).mean(2)
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the game and of the arrangement of the frames."""
@@ -93,7 +99,7 @@ def load_atari(folder: str | Path | None = None, resize: str = "short_side_crop_
     details: dict[str, object] = {
         "kind": "classifier of Atari games trained in this repository",
         "classes": len(net.classes),
-        "layer": "global average of the last convolution",
+        "layer": "mean and maximum over space of the last convolution, averaged over time",
     }
     digest = file_sha256(folder / "model.safetensors")
     return FeatureNet("atari", net, _forward, net.game.in_features, (SIZE, SIZE), resize, 2, digest, details)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Recipe:
     """How the net is trained; written into its config.json."""
 
-    steps: int = 400
+    steps: int = 1000
     batch: int = 24
     frames: int = 9
     """Frames of a training clip; every eighth batch holds clips of one frame instead, for the frame embedder."""
@@ -121,7 +121,8 @@ def _fit(net: AtariFeatures, split: Split, recipe: Recipe) -> None:
         optimizer.step()
         schedule.step()
         if step % 25 == 0 or step == recipe.steps - 1:
-            log.info("step %d of %d: loss %.3f", step, recipe.steps, float(loss))
+            terms = (float(F.cross_entropy(game.detach(), split.labels[index])), float(loss.detach()))
+            log.info("step %d of %d: game %.3f, in all %.3f", step, recipe.steps, *terms)
 
 
 @torch.no_grad()

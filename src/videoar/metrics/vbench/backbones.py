@@ -94,10 +94,11 @@ def dino_pixels(frames: Tensor, size: int = 224, patch: int = 16) -> Tensor:
     return _scaled(frames[..., : target[0] // patch * patch, : target[1] // patch * patch], IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _from_hub(model_class: str, source: str, weights: Weights, purpose: str) -> nn.Module:
+def _from_hub(model_class: str, source: str, weights: Weights, purpose: str, **options: Any) -> nn.Module:
     transformers = _library("transformers", "transformers", purpose)
     try:
-        return getattr(transformers, model_class).from_pretrained(source, local_files_only=not weights.download)
+        kind = getattr(transformers, model_class)
+        return kind.from_pretrained(source, local_files_only=not weights.download, **options)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{purpose}: {source} is neither in VBench's cache folder nor in the hub's local cache "
@@ -114,7 +115,7 @@ def dino(weights: Weights) -> Backbone:
         module = timm.create_model("vit_base_patch16_224.dino", pretrained=False, **options)
         run = _frozen(module, lambda net, frames: net(dino_pixels(frames)))
         return Backbone("DINO ViT-B/16 (timm)", run, sha256=file_sha256(path))
-    module = _from_hub("ViTModel", "facebook/dino-vitb16", weights, purpose)
+    module = _from_hub("ViTModel", "facebook/dino-vitb16", weights, purpose, add_pooling_layer=False)
 
     def forward(net: Any, frames: Tensor) -> Tensor:
         return net(pixel_values=dino_pixels(frames), interpolate_pos_encoding=True).last_hidden_state[:, 0]

@@ -1,0 +1,1 @@
+"""What `videoar sweep` is made of: spec (YAML → children), child (one run), launch, collect, report."""

@@ -1,0 +1,110 @@
+"""YAML and nested configurations: reading, dotted keys, merging."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videoar.errors import UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that also reads 1e-4 as a number and refuses a key that comes twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} comes twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: no file, no YAML, or no mapping.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no file {path}")
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a mapping of keys to values")
+    return content
+
+
+def load_value(text: str) -> Any:
+    """A value as YAML reads it: `--set steps=1e3` gives a number."""
+    return yaml.load(text, _Loader)
+
+
+def nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} → {"a": {"b": 1}}; keys may be dotted at every level."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        inner = nest(value) if isinstance(value, dict) else value
+        for word in reversed(str(key).split(".")):
+            inner = {word: inner}
+        nested = merge(nested, inner)
+    return nested
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`: mappings merge, everything else (lists too) is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def dotted(key: str, base: dict[str, Any], where: str) -> None:
+    """Check that a dotted key can be set in `base`: nothing on its way is a plain value.
+
+    Raises:
+        UserError: `a.b` where the base says `a: some-preset`, whose fields jsonargparse would not keep.
+    """
+    inner: Any = base
+    words = key.split(".")
+    for i, word in enumerate(words[:-1]):
+        inner = inner.get(word) if isinstance(inner, dict) else None
+        if inner is not None and not isinstance(inner, dict):
+            path = ".".join(words[: i + 1])
+            raise UserError(f"{key} cannot be set: {path} is {inner!r} in {where}; write that value out as a mapping")
+
+
+def checked_keys(given: Iterable[Any], known: set[str], what: str) -> None:
+    """Refuse unknown keys."""
+    unknown = [str(key) for key in given if key not in known]
+    if unknown:
+        raise UserError(f"{what} has no {', '.join(unknown)}; there are {', '.join(sorted(known)) or 'none'}")
+
+
+def short_key(key: str, among: dict[str, Any]) -> str:
+    """The fewest last words of a dotted key that tell it from the others."""
+    words = key.split(".")
+    for count in range(1, len(words)):
+        tail = ".".join(words[-count:])
+        if sum(other == tail or other.endswith("." + tail) for other in among) == 1:
+            return tail
+    return key
+
+
+def plain_text(value: Any) -> str:
+    """A grid's value as part of a name."""
+    return str(value) if isinstance(value, str | int | float) else json.dumps(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     for part in ("tokenizer", "generator"):
         if not (configs / part / "demo.yaml").is_file():
             raise UserError(f"{configs / part / 'demo.yaml'} is missing: run the demo from the repository's folder")
-    data, latents = run.out / "data", run.out / "latents"
+    data, model = run.out / "data", run.out / "model"
     tokenizer_dir, generator_dir = run.out / "tokenizer", run.out / "generator"
     seed = ["--seed_everything", str(args.seed)]
     games = ["--games", args.games, "--clips-per-game", str(args.clips), "--test-clips", "4"]
@@ -77,13 +78,13 @@ def run(args: argparse.Namespace) -> int:
     root = ["--trainer.default_root_dir", str(tokenizer_dir)]
     run.command("tokenizer", "fit", *config, *root, *_steps(args.tokenizer_steps))
     tokenizer_ckpt = _last_checkpoint(tokenizer_dir)
-    run.command("latents", "predict", *config, *root, "--ckpt_path", str(tokenizer_ckpt), *_latents(latents))
 
-    config = ["--config", str(configs / "generator" / "demo.yaml"), "--data.root", str(latents), *seed]
+    config = ["--config", str(configs / "generator" / "demo.yaml"), "--data.root", str(data), *seed]
     root = ["--trainer.default_root_dir", str(generator_dir), "--model.tokenizer", str(tokenizer_ckpt)]
     run.command("generator", "fit", *config, *root, *_steps(args.generator_steps))
     generator_ckpt = _last_checkpoint(generator_dir)
-    run.command("export", "export", str(generator_ckpt), str(run.out / "model"), "--overwrite")
+    shutil.rmtree(model, ignore_errors=True)
+    run.command("export", "export", str(generator_ckpt), str(model))
 
     started = time.perf_counter()
     report = _show(args, run.out, data)
@@ -100,10 +101,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _steps(count: int | None) -> list[str]:
     return [] if count is None else ["--trainer.max_steps", str(count)]
-
-
-def _latents(folder: Path) -> list[str]:
-    return ["--model.latents_dir", str(folder)]
 
 
 def _last_checkpoint(folder: Path) -> Path:
@@ -139,7 +136,7 @@ def _show(args: argparse.Namespace, out: Path, data: Path) -> dict[str, Any]:
         write_mp4(out / "samples" / f"{name}.mp4", video, 15)
         write_gif(out / "samples" / f"{name}.gif", video, 15)
     rows = [[clips[i].cpu(), rebuilt[i].cpu(), sample.video[c].cpu()] for c, i in enumerate(first)]
-    sheet = contact_sheet(rows, frames=5, scale=2, labels=names, titles=["real", "reconstructed", "generated"])
+    sheet = contact_sheet(rows, frames=5, scale=2, labels=names)
     write_png(out / "contact_sheet.png", sheet)
     error = (rebuilt - clips).square().mean((1, 2, 3, 4))
     return {

@@ -93,7 +93,7 @@ def train(data: Path, out: Path, recipe: Recipe) -> dict[str, object]:
         "recipe": asdict(recipe),
         "train_clips": len(splits[0].clips),
         "test_clips": len(splits[1].clips),
-        **test(net, splits[1]),
+        **accuracies(net, splits[1]),
         "train_seconds": round(time.perf_counter() - started),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -126,7 +126,7 @@ def _fit(net: AtariFeatures, split: Split, recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def test(net: AtariFeatures, split: Split) -> dict[str, float]:
+def accuracies(net: AtariFeatures, split: Split) -> dict[str, float]:
     """Test accuracy of the game (clips of 17 frames, and single frames) and of the arrangement of frames."""
     net.eval()
     rng = torch.Generator().manual_seed(1)

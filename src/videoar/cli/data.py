@@ -9,11 +9,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command a data job."""
     jobs = parser.add_subparsers(dest="job", required=True, metavar="atari|ucf101|check")
     _add_atari(jobs.add_parser("atari", help="render class-labelled clips of Atari games (needs ale-py)"))
+    _add_ucf101(jobs.add_parser("ucf101", help="unpack, verify and check UCF-101 as distributed"))
+    _add_check(jobs.add_parser("check", help="decode every clip of a folder; list true frame counts and bad files"))
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the chosen job; raises `UserError` for bad input."""
-    {"atari": _atari}[args.job](args)
+    {"atari": _atari, "ucf101": _ucf101, "check": _check}[args.job](args)
 
 
 def _add_atari(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,23 @@ def _add_atari(parser: argparse.ArgumentParser) -> None:
     add("--sticky", type=float, default=0.25, help="probability that the emulator repeats the previous action")
     add("--min-motion", type=float, default=0.5, help="share of frames that must change, else the game is dropped")
     add("--workers", type=int, default=os.cpu_count(), help="games rendered at once")
+
+
+def _add_ucf101(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--archive", type=Path, required=True, help="UCF101.rar, a zip, or an unpacked folder")
+    add("--splits", type=Path, help="official zip or folder of the split lists (default: looked for)")
+    add("--out", type=Path, default=Path("data/ucf101"), help="folder to make")
+    add("--transcode", action="store_true", help="write H.264 mp4 instead of keeping the .avi files")
+    add("--workers", type=int, default=os.cpu_count(), help="files handled at once")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, help="folder of videos and images; manifest.csv and bad_files.csv are written into it")
+    add("--backend", default="decord", choices=("decord", "pyav", "torchcodec"), help="decoder that training will use")
+    add("--patience", type=float, default=60.0, help="seconds a file may take before its decoder is killed")
+    add("--workers", type=int, default=os.cpu_count(), help="files checked at once")
 
 
 def _atari(args: argparse.Namespace) -> None:
@@ -60,3 +79,43 @@ def _atari(args: argparse.Namespace) -> None:
         progress.update(task, description="done", total=len(kept))
     per_game = clips.clips_per_game + clips.test_clips
     print(f"{args.out}: {len(kept)} games x {per_game} clips of {clips.frames} frames; {len(dropped)} games dropped")
+
+
+def _ucf101(args: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from videoar.data.ucf101 import prepare_ucf101
+
+    with Progress() as progress:
+        task = progress.add_task("unpacking and checking", total=None)
+
+        def report(name: str, reason: str | None) -> None:
+            progress.update(task, description="checking", advance=1)
+
+        clips, bad = prepare_ucf101(args.archive, args.out, args.splits, args.transcode, args.workers, report)
+        progress.update(task, total=clips)
+    _print_bad(bad)
+    print(f"{args.out}: {clips} clips, {len(bad)} of them bad")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from videoar.data.prepare import check_folder, find_media
+
+    total = len(find_media(args.folder))
+    with Progress() as progress:
+        task = progress.add_task("decoding every file", total=total)
+
+        def report(name: str, reason: str | None) -> None:
+            progress.update(task, advance=1)
+
+        good, bad = check_folder(args.folder, args.backend, args.patience, args.workers, report)
+    _print_bad(bad)
+    frames = sum(row.frames for row in good)
+    print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad; see manifest.csv")
+
+
+def _print_bad(bad: dict[str, str]) -> None:
+    for name, reason in sorted(bad.items()):
+        print(f"bad: {name}: {reason}")

@@ -26,14 +26,14 @@ def frames(path: str, backend: str, count: int | None, indices: list[int]) -> np
     return open_video(path, backend, count).get(indices).numpy()
 
 
-def count(path: str, backend: str) -> tuple[int, float, int, int, bool]:
-    """Decode all frames with PyAV, then the last one with `backend`: (frames, fps, height, width, is an image).
+def count(path: str, backend: str) -> tuple[int, float, int, int]:
+    """Decode all frames with PyAV, then the first and last with `backend`: (frames, fps, height, width).
 
     A file whose tail does not decode counts up to there; one without a single good frame is unreadable.
     """
     if Path(path).suffix.lower() in IMAGE_SUFFIXES:
         _, height, width, _ = read_image(path).shape
-        return 1, 0.0, height, width, True
+        return 1, 0.0, height, width
     good, size, fault = 0, (0, 0), ""
     try:
         for frame in iterate(path):
@@ -44,7 +44,7 @@ def count(path: str, backend: str) -> tuple[int, float, int, int, bool]:
         raise UnreadableClip(path, fault or "no frame decodes")
     reader = open_video(path, backend, good)
     reader.get([0, len(reader) - 1])
-    return len(reader), reader.fps, size[0], size[1], False
+    return len(reader), reader.fps, size[0], size[1]
 
 
 def main() -> None:

@@ -79,8 +79,8 @@ class KillableDecoder:
         """Frames of a file, uint8 `[len(indices), H, W, 3]`."""
         return torch.from_numpy(self._call("frames", path, backend, frames, indices.tolist()))
 
-    def count(self, path: str, backend: str) -> tuple[int, float, int, int, bool]:
-        """Decode the whole file: (true frame count, fps, height, width, image); see `decoder_child.count`."""
+    def count(self, path: str, backend: str) -> tuple[int, float, int, int]:
+        """Decode the whole file: (true frame count, fps, height, width); see `decoder_child.count`."""
         return self._call("count", path, backend)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ holding the interpreter lock. A reader's length is the number of packets in the 
 `videoar data check` has verified by decoding.
 """
 
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,8 @@ class UnreadableClip(UserError):
     """A file that cannot be decoded: the message is `path: reason`."""
 
     def __init__(self, path: str | Path, reason: object) -> None:
-        self.path, self.reason = str(path), " ".join(str(reason).split())[:300]
+        text = " ".join(str(reason).split("Stack trace")[0].split())
+        self.path, self.reason = str(path), re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", text)[:300]
         super().__init__(f"{self.path}: {self.reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,6 +135,8 @@ class Probe:
 
         if not Path(path).is_file():
             raise UnreadableClip(path, "no such file")
+        if Path(path).stat().st_size == 0:
+            raise UnreadableClip(path, "the file is empty")
         try:
             with av.open(str(path)) as container:
                 if not container.streams.video:
@@ -147,7 +151,7 @@ class Probe:
                 ordered = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
                 packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size and not p.is_discard]
         except av.FFmpegError as error:
-            raise UnreadableClip(path, error.strerror) from error
+            raise UnreadableClip(path, f"not a video, or damaged: {error.strerror}") from error
         if not packets:
             raise UnreadableClip(path, "the video stream holds no frames")
         self.length = len(packets)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
 from videoar.data.items import SPLITS, SUFFIXES, Item, Source, SourceIndex, SourceKind
-from videoar.data.layout import BAD_FILES, read_class_index, read_manifest, read_split
+from videoar.data.layout import BAD_FILES, MANIFEST, read_class_index, read_manifest, read_split
 from videoar.data.lists import read_list
 from videoar.data.shards import find_shards, index_shards
 from videoar.errors import UserError
@@ -75,7 +75,7 @@ def _split(items: list[Item], holdout: float) -> dict[str, list[Item]]:
     if not splits["train"]:
         raise UserError(f"{items[0].path}: no training items ({len(items)} in other splits)")
     if not splits["val"] and not splits["test"]:
-        train = sorted(splits["train"], key=lambda item: sha256(Path(item.path).name.encode()).digest())
+        train = sorted(splits["train"], key=lambda item: sha256(Path(item.path).stem.encode()).digest())
         held = min(ceil(len(train) * holdout), len(train) - 1)
         splits["val"] = sorted(train[:held], key=lambda item: item.path)
         splits["train"] = sorted(train[held:], key=lambda item: item.path)
@@ -163,4 +163,4 @@ def _read_ucf101(root: Path, split: int) -> tuple[list[Item], tuple[str, ...]]:
                 raise UserError(f"{lists / list_name}{split:02d}.txt names {line}, which is not in {videos}")
             label = line.split("/")[0]
             items.append(Item(str(by_stem[stem]), label, label, use))
-    return _with_facts(videos, items), tuple(classes)
+    return _with_facts(root if (root / MANIFEST).is_file() else videos, items), tuple(classes)

@@ -1,0 +1,176 @@
+"""Encode, decode and quantise of the paper's tokenizer at 17x128x128 and 17x256x256, beside diffusers' video VAEs, and
+the memory of long videos.
+
+    python -m pytest benchmarks/bench_tokenizer.py --benchmark-only -k "128"         # minutes on two CPU cores
+    VIDEOAR_BENCH_DTYPE=bfloat16 python -m pytest benchmarks/bench_tokenizer.py      # everything, half precision
+    python -m pytest benchmarks/bench_tokenizer.py -k memory                         # 65 against 257 frames
+
+The peers (AutoencoderKLWan, AutoencoderKLMagvit; `pip install videoar[benchmark]`) run in the same process on equal
+pixels; without diffusers their rows are skipped. Weights are random: time does not depend on them. `extra_info` holds
+parameters, GFLOP of one pass, GFLOP/s at the median time and the peak memory above the loaded model.
+On a shared machine `--benchmark-timer=time.process_time` with OMP_NUM_THREADS=1 counts only our own work.
+"""
+
+import ctypes
+import gc
+import os
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from videoar import TokenizerConfig, VideoTokenizer
+
+PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "videoar")
+ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3"))
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPE = getattr(torch, os.environ.get("VIDEOAR_BENCH_DTYPE", "bfloat16" if DEVICE == "cuda" else "float32"))
+
+
+def build(name):
+    """(model, encode, decode); the two functions map tensors to tensors."""
+    if name == "ours":
+        model = VideoTokenizer(TokenizerConfig.preset(PRESET))
+        return model, model.encode, model.decode
+    diffusers = pytest.importorskip("diffusers", reason="the peers need diffusers")
+    model = getattr(diffusers, name)()
+    return model, lambda video: model.encode(video).latent_dist.mode(), lambda latent: model.decode(latent).sample
+
+
+@pytest.fixture(scope="module", params=["ours", "AutoencoderKLWan", "AutoencoderKLMagvit"])
+def peer(request):
+    with torch.device("meta"):
+        meta = build(request.param)
+    torch.manual_seed(0)
+    model, encode, decode = build(request.param)
+    model.to(DEVICE, DTYPE).eval().requires_grad_(False)
+    yield meta, (model, encode, decode)
+    del model, encode, decode
+    gc.collect()
+
+
+def synchronise():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def resident_mib():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@contextmanager
+def peak_memory():
+    """Peak MiB above what was allocated before: `with peak_memory() as peak: …; peak()`."""
+    gc.collect()
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield lambda: (torch.cuda.max_memory_allocated() - before) / 2**20
+        return
+    libc, mmap_threshold = ctypes.CDLL(None), -3
+    libc.mallopt(mmap_threshold, 2**20)  # tensors go back to the system when freed: no fragmentation in the reading
+    libc.malloc_trim(0)
+    readings, done = [resident_mib()], threading.Event()
+
+    def watch():
+        while not done.wait(0.002):
+            readings.append(resident_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda: max(readings) - readings[0]
+    finally:
+        done.set()
+        watcher.join()
+        libc.mallopt(mmap_threshold, 2**25)
+
+
+def measure(benchmark, model, call, meta_call, argument):
+    """Time `call(argument)`; count its operations on the meta device."""
+
+    def run():
+        with torch.inference_mode():
+            call(argument)
+            synchronise()
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        meta_call(torch.empty(argument.shape, device="meta"))
+    with peak_memory() as peak:
+        run()
+    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
+    gflop = counter.get_total_flops() / 1e9
+    benchmark.extra_info |= {
+        "parameters_m": round(sum(p.numel() for p in model.parameters()) / 1e6, 1),
+        "gflop": round(gflop),
+        "gflop_per_s": round(gflop / benchmark.stats.stats.median, 1),
+        "peak_mib": round(peak()),
+        "dtype": str(DTYPE).removeprefix("torch."),
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+    }
+
+
+def video_of(side, frames=17):
+    return torch.rand(1, 3, frames, side, side, device=DEVICE, dtype=DTYPE) * 2 - 1
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_encode(benchmark, peer, side):
+    (_, meta_encode, _), (model, encode, _) = peer
+    measure(benchmark, model, encode, meta_encode, video_of(side))
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_decode(benchmark, peer, side):
+    (_, meta_encode, meta_decode), (model, _, decode) = peer
+    shape = meta_encode(torch.empty(1, 3, 17, side, side, device="meta")).shape
+    measure(benchmark, model, decode, meta_decode, torch.randn(shape, device=DEVICE, dtype=DTYPE))
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_quantise(benchmark, side):
+    config = TokenizerConfig.preset(PRESET)
+    with torch.device("meta"):
+        tokenizer = VideoTokenizer(config)
+    grid = side // config.spatial_ratio
+    latent = torch.randn(1, config.latent_dim, 5, grid, grid, device=DEVICE, dtype=DTYPE)
+
+    def run():
+        codes = tokenizer.quantize(latent)
+        synchronise()
+        return codes
+
+    codes = benchmark(run)
+    benchmark.extra_info |= {
+        "scales": len(codes.bits),
+        "tokens": 5 * codes.pyramid.length,
+        "latent": list(latent.shape),
+    }
+
+
+def test_memory_does_not_grow_with_the_length(benchmark):
+    """Encode and decode 65 and 257 frames of 256x256 as streams, with a small tokenizer."""
+    config = TokenizerConfig(latent_dim=16, channels=32, multipliers=(1, 2, 2), res_blocks=1, patch=4, norm_groups=8)
+    tokenizer = VideoTokenizer(config).to(DEVICE, DTYPE).eval()
+
+    def run(frames):
+        chunks = (video_of(256, min(16, frames - start)) for start in range(0, frames, 16))
+        latents = (tokenizer.quantize(latent).latent.to(DTYPE) for latent in tokenizer.encode_stream(chunks))
+        return sum(piece.shape[2] for piece in tokenizer.decode_stream(latents))
+
+    run(33)  # the allocator and oneDNN settle
+    peaks, seconds = {}, {}
+    for frames in (65, 257):
+        started = time.perf_counter()
+        with peak_memory() as peak:
+            assert run(frames) == frames
+        peaks[frames], seconds[frames] = peak(), time.perf_counter() - started
+    benchmark.extra_info |= {"peak_mib": {n: round(mib, 1) for n, mib in peaks.items()}, "seconds": seconds}
+    assert peaks[257] < 1.1 * peaks[65]
+    benchmark.pedantic(run, args=(17,), rounds=1)

@@ -49,7 +49,7 @@ def choose_games(games: str) -> tuple[list[str], int]:
     names = list(dict.fromkeys(name.strip() for name in games.split(",") if name.strip()))
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise UserError(f"no such game: {', '.join(unknown) or games!r}; known are {', '.join(sorted(known))}")
+        raise UserError(f"no such game: {', '.join(unknown) or repr(games)}; known are {', '.join(sorted(known))}")
     return names, len(names)
 
 

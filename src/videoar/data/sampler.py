@@ -121,7 +121,7 @@ class MixedSampler:
                 continue
             mass = self._mass(index, kind)
             if not mass.sum() > 0:
-                raise UserError(f"stage {index + 1} has {share:.0%} {kind} batches, but no source holds a {kind}")
+                raise UserError(f"stage {index + 1} has {share:.0%} {kind} batches, but no source holds any")
             shapes[kind] = Schedule(list(mass.sum(1)), (self.seed, index, code))
             sources[kind] = [
                 Schedule(list(row), (self.seed, index, code, shape)) if row.sum() > 0 else None

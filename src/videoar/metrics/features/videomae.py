@@ -46,8 +46,8 @@ def load_videomae(source: str = DEFAULT, download: bool = False, resize: str = "
         module = VideoMAEModel.from_pretrained(source, local_files_only=not download)
     except (OSError, ValueError) as error:
         raise UserError(f"VideoMAE {source!r} is not on this machine: {str(error).splitlines()[0]}") from error
-    size = module.config.image_size
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    side: Any = module.config.image_size
+    size = (side, side) if isinstance(side, int) else (side[0], side[1])
     details = {
         "source": source if not Path(source).exists() else Path(source).name,
         "layer": "mean of the last hidden state",

@@ -116,10 +116,15 @@ def test_stage_switch_announces_and_counts(fit, clips, tokenizer_module, list_da
     with caplog.at_level(logging.INFO):
         trainer = fit(tokenizer_module({"gan": 0.0}), data, callbacks=[callback])
     lines = [r.getMessage() for r in caplog.records if r.name.endswith("stage_switch")]
-    assert len(lines) == 2 and lines[0].startswith("batch 0: stage 1 of 2") and lines[1].startswith("batch 2: stage 2")
-    logged = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("data/")}
+    assert lines == [
+        "batch 0 trains in stage 1; the run begins",
+        "batch 2 trains in stage 2; stage 1 had 2 batches, 0 of them images, 4 clips",
+    ]
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("curriculum/")}
     expected = {"stage": 2, "frames": 1, "height": 32, "width": 32, "clips": 2, "image_share": 1}
-    assert logged == {f"data/{name}": value for name, value in expected.items()} | {"data/unlabelled_share": 0.25}
+    assert logged == {f"curriculum/{name}": value for name, value in expected.items()} | {
+        "curriculum/unlabelled_share": 0.25
+    }
     again = StageSwitch()
     again.load_state_dict(callback.state_dict())
     assert again.stage == 1 and again.counts == callback.counts

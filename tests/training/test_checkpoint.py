@@ -56,6 +56,11 @@ def test_export_is_the_same_tokenizer_in_plain_pytorch(run, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
     with pytest.raises(UserError, match="exists already"):
         export(run[1], out)
+    export(run[1], out, ema=False, overwrite=True)
+    assert VideoTokenizer.from_pretrained(out).fingerprint() == load_tokenizer(run[1], ema=False).fingerprint()
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="no exported model"):
+        export(run[1], tmp_path / "photos", overwrite=True)
 
 
 def test_training_starts_from_an_exported_tokenizer(run, tmp_path, tokenizer_module):

@@ -1,0 +1,1 @@
+"""Lightning callbacks: each applies a pure schedule or shows something, and saves what it needs to go on."""

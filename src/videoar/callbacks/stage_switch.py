@@ -12,11 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class StageSwitch(Callback):
-    """Announces every stage of the data module's curriculum and logs the effective mixture since it began.
+    """Announces every stage of the curriculum when its first batch trains, and what the one before really held.
 
     The stage of a batch is the sampler's decision, a function of the batch number; nothing is switched here, so
-    nothing can be switched late. Logged under `data/`: stage, frames, height, width, clips a batch, and the share of
-    image batches and of unlabelled clips so far in the stage, which should approach what the stage asks for.
+    nothing can be switched late. Logged under `curriculum/`: stage, frames, height, width, clips a batch, and the
+    share of image batches and of unlabelled clips so far in the stage, which should approach what the stage asks for.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,19 @@ class StageSwitch(Callback):
         curriculum = getattr(getattr(trainer, "datamodule", None), "curriculum", None)
         stage = curriculum.index(seen) if curriculum is not None else 0
         if stage != self.stage:
+            if trainer.is_global_zero:
+                log.info("batch %d trains in stage %d; %s", seen, stage + 1, self._past())
             self.stage, self.counts = stage, dict.fromkeys(self.counts, 0)
-            if curriculum is not None and trainer.is_global_zero:
-                log.info("batch %d: %s", seen, curriculum.describe(stage))
         self._count(batch)
-        pl_module.log_dict({f"data/{name}": float(value) for name, value in self._report(batch).items()})
+        pl_module.log_dict({f"curriculum/{name}": float(value) for name, value in self._report(batch).items()})
+
+    def _past(self) -> str:
+        """What the stage that ends has held."""
+        if not self.counts["batches"]:
+            return "the run begins"
+        return "stage {} had {batches} batches, {image_batches} of them images, {clips} clips".format(
+            self.stage + 1, **self.counts
+        )
 
     def _count(self, batch: dict[str, Any]) -> None:
         clip = _clip(batch)

@@ -9,12 +9,13 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help=".ckpt of a tokenizer's or a generator's run")
-    parser.add_argument("out", help="folder to make; must not exist")
+    parser.add_argument("out", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is an exported model")
     parser.add_argument("--raw", action="store_true", help="the last weights instead of the averaged ones")
 
 
 def run(args: argparse.Namespace) -> None:
     from videoar.training.checkpoint import export
 
-    out = export(args.checkpoint, args.out, ema=not args.raw)
+    out = export(args.checkpoint, args.out, ema=not args.raw, overwrite=args.overwrite)
     print(f"{out}: {', '.join(sorted(part.name for part in out.iterdir()))}")

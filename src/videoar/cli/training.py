@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import sys
 import warnings
@@ -12,6 +14,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from videoar.callbacks.progress import LineProgress
 from videoar.data.datamodule import MixedDataModule
@@ -35,20 +38,17 @@ class VideoARCLI(LightningCLI):
         """
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer of the configuration; what that leaves open is filled in here."""
         config = self._get(self.config_init, "trainer", default={})
-        plugins = config.get("plugins") or []
-        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        plugins, callbacks = as_list(config.get("plugins")), as_list(config.get("callbacks"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(SafeCheckpointIO())
-        trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
-        return trainer
-
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        given = config.get("callbacks") or []
-        given = given if isinstance(given, list) else [given]
-        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
-            callbacks = [*callbacks, TQDMProgressBar() if sys.stderr.isatty() else LineProgress()]
-        return super()._instantiate_trainer(config, callbacks)
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(TQDMProgressBar() if sys.stderr.isatty() else LineProgress())
+        logger = config.get("logger")
+        if logger in (None, True):  # one folder a run: resuming goes on in it
+            logger = TensorBoardLogger(config.get("default_root_dir") or "outputs", name="", version="")
+        return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, logger=logger, **kwargs)
 
 
 def run(arguments: list[str]) -> VideoARCLI:
@@ -58,7 +58,13 @@ def run(arguments: list[str]) -> VideoARCLI:
         UserError: a configuration that does not parse; the message names the key.
     """
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    strict: dict[str, Any] = {"exit_on_error": False}
+    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    rank_zero.addFilter(
+        lambda record: "litlogger" not in record.getMessage() and "litmodels" not in record.getMessage()
+    )
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter.*")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls, not of ours
+    strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
     try:
         return VideoARCLI(
             LightningModule,
@@ -66,6 +72,7 @@ def run(arguments: list[str]) -> VideoARCLI:
             subclass_mode_model=True,
             args=arguments,
             seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False},
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -73,10 +80,25 @@ def run(arguments: list[str]) -> VideoARCLI:
         )
     except ArgumentError as error:
         raise UserError(explain(str(error))) from error
+    except ValueError as error:
+        if "Does not validate" not in str(error):  # jsonargparse wraps what a constructor raises
+            raise
+        raise UserError(explain(str(error))) from error
+
+
+def as_list(value: Any) -> list[Any]:
+    """None, one thing or a list of things, as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def explain(message: str) -> str:
     """The heart of jsonargparse's message: which key, and what is wrong with it."""
     text = " ".join(message.split())
-    inner = re.search(r"Problem with given class_path '([^']+)': (.*?)(?: - Expected a <class 'NoneType'>|$)", text)
-    return f"{inner[1]}: {inner[2]}" if inner else text
+    keys = re.findall(r'Parser key "([^"]+)":', text)
+    reason = text.rsplit("Problem with given class_path ", 1)[-1].split(": ", 1)[-1] if "class_path" in text else text
+    reason = re.split(r" - Expected a <class| Given value type", reason)[0].rsplit("Errors: - ", 1)[-1]
+    reason = re.sub(r'Parser key "[^"]+": ', "", reason)
+    reason = re.sub(r"<class '([\w.]+)'>", lambda match: match[1].rsplit(".", 1)[-1], reason)
+    return f"{'.'.join(keys)}: {reason}" if keys else reason

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from videoar import __version__
 from videoar.errors import UserError
-from videoar.training.ema import EMA
+from videoar.training.ema import EMA, placed_like, whole
 from videoar.training.optim import OptimConfig, clip_gradients, set_lr
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class TrainingModule(LightningModule):
         self.ema.start(self.network)
         for name, parameter in self.named_parameters():
             if name in self._open_gradients:
-                parameter.grad = self._open_gradients[name].to(parameter.device)
+                parameter.grad = placed_like(self._open_gradients[name], parameter).to(parameter.dtype)
         self._open_gradients = {}
 
     def on_validation_model_zero_grad(self) -> None:
@@ -207,7 +207,7 @@ class TrainingModule(LightningModule):
 
     def _gradients_of_open_window(self) -> dict[str, Tensor]:
         """What has been accumulated when a checkpoint falls inside a window; empty at its end."""
-        return {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        return {name: whole(p.grad) for name, p in self.named_parameters() if p.grad is not None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint.get("videoar", {})

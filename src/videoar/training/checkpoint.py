@@ -8,6 +8,7 @@ out/      ── load_models / load_tokenizer ──→  models
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +69,34 @@ def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoToken
     return generator.requires_grad_(False).eval(), tokenizer.requires_grad_(False).eval()
 
 
-def export(checkpoint: str | Path, out: str | Path, ema: bool = True) -> Path:
+def export(checkpoint: str | Path, out: str | Path, ema: bool = True, overwrite: bool = False) -> Path:
     """Write a checkpoint's models as safetensors + config.json; the folder appears whole or not at all.
 
     A tokenizer's run gives `out` itself, a generator's run `out/generator` and `out/tokenizer`.
 
     Args:
         ema: averaged weights rather than the last ones.
+        overwrite: replace an `out` that is an exported model.
 
     Raises:
-        UserError: a broken checkpoint, or an `out` that exists.
+        UserError: a broken checkpoint, or an `out` that exists and may not be replaced.
     """
-    content = read_checkpoint(checkpoint, mmap=True)
-    with atomic_folder(out) as folder:
+    content, out = read_checkpoint(checkpoint, mmap=True), Path(out)
+    replaced = out.exists() and overwrite
+    if replaced and not any((out / name).exists() for name in ("config.json", "generator", "tokenizer")):
+        raise UserError(f"{out} is no exported model, so it is not overwritten")
+    target = out.with_name(f".{out.name}.new") if replaced else out
+    with atomic_folder(target) as folder:
         if _kind(content, str(checkpoint)) == "generator":
             generator, tokenizer = load_models(checkpoint, ema)
             generator.save_pretrained(folder / "generator")
             tokenizer.save_pretrained(folder / "tokenizer")
         else:
             tokenizer_from(content, str(checkpoint), ema).save_pretrained(folder)
-    return Path(out)
+    if replaced:
+        shutil.rmtree(out)
+        target.rename(out)
+    return out
 
 
 def pack_tokenizer(tokenizer: VideoTokenizer, config: dict[str, Any]) -> dict[str, Any]:

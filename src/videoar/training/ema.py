@@ -41,7 +41,7 @@ class EMA:
         """Begin at the network's weights, or go on with loaded ones; both on the network's device."""
         own = self._averaged(network)
         source = self.weights or own
-        self.weights = {name: _like(source[name], value) for name, value in own.items()}
+        self.weights = {name: placed_like(source[name], value) for name, value in own.items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -70,10 +70,7 @@ class EMA:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data for the checkpoint; sharded weights are gathered, on every rank."""
-        full = {
-            name: value.full_tensor() if hasattr(value, "full_tensor") else value
-            for name, value in self.weights.items()
-        }
+        full = {name: whole(value) for name, value in self.weights.items()}
         return {"decay": self.decay, "updates": self.updates, "weights": full}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -82,7 +79,12 @@ class EMA:
         self.weights = dict(state["weights"])
 
 
-def _like(source: Tensor, target: Tensor) -> Tensor:
+def whole(value: Tensor) -> Tensor:
+    """A sharded tensor, gathered; any other as it is."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def placed_like(source: Tensor, target: Tensor) -> Tensor:
     """A float32 copy of `source`, placed (and sharded) as `target` is."""
     if hasattr(target, "device_mesh") and not hasattr(source, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor

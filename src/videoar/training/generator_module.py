@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from videoar.bits.corruption import CorruptionConfig, teacher_forcing
 from videoar.bits.pyramid import ScalePyramid
+from videoar.data.latents import latent_tokenizer
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
 from videoar.generator.model import GeneratorConfig, VideoAR
@@ -81,6 +83,7 @@ class GeneratorModule(TrainingModule):
         self.generator: VideoAR | None = None
         self._wanted, self._tokenizer_path, self._init_from = generator, tokenizer, init_from
         self._class_names: tuple[str, ...] = ()
+        self._origin_checked = False
         self._frozen: list[VideoTokenizer] = []  # a list, so that it is no submodule
         self.save_hyperparameters(
             {
@@ -134,6 +137,22 @@ class GeneratorModule(TrainingModule):
         if self._frozen:
             check_pair(self.generator, self._frozen[0])
         self.generator.checkpointing = self.loop.checkpointing
+        self._shard()
+
+    def _shard(self) -> None:
+        """Under ModelParallelStrategy: shard every block, and the rest as one, over the data-parallel ranks (FSDP2)."""
+        if self.device_mesh is None:
+            return
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+        low = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+        policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
+        mesh = self.device_mesh["data_parallel"]
+        network = self.network
+        for block in network.blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(network, mesh=mesh, mp_policy=policy)
+        register_fsdp_forward_method(network, "condition")  # gathers the rest, and comes before forward
 
     def _with_classes(self, config: GeneratorConfig) -> GeneratorConfig:
         """The configuration with the data's classes, or an error if it has others already."""
@@ -191,12 +210,24 @@ class GeneratorModule(TrainingModule):
         """Latents [B, D, T, H, W] of a batch of pixels, or the cached ones it holds, and their pyramid."""
         tokenizer = self.tokenizer
         if "latent" in batch:
+            self._check_origin(batch["path"])
             latent = batch["latent"].float()
         else:
             latent = tokenizer.encode(checked_video(batch)).float()
         ratio = tokenizer.config.spatial_ratio
         height, width = latent.shape[-2] * ratio, latent.shape[-1] * ratio
         return latent, tokenizer.pyramid(height, width)
+
+    def _check_origin(self, paths: Sequence[str]) -> None:
+        """Cached latents must be of this tokenizer; looked up in the files of the first batch."""
+        if self._origin_checked:
+            return
+        own = self.tokenizer.fingerprint()
+        for path in paths:
+            maker = latent_tokenizer(path) if Path(path).is_file() else ""
+            if maker and maker != own:
+                raise UserError(f"{path} was written by tokenizer {maker}, this one is {own}")
+        self._origin_checked = True
 
     def _condition(self, batch: dict[str, Any], drop: float, rng: torch.Generator | None) -> Condition:
         """The encoded conditions; null where a sample has none (label −1, empty caption) or is drawn to lose it."""

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from videoar.training.ema import whole
+
 
 @dataclass
 class OptimConfig:
@@ -91,4 +93,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     Called between backward and step, by us: manual optimisation has no clipping of Lightning's.
     """
     norm = torch.nn.utils.clip_grad_norm_(list(parameters), limit if limit > 0 else math.inf)
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded parameters give a DTensor
+    return whole(norm)  # sharded parameters give a sharded norm

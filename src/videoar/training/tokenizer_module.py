@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from videoar.bits.residual import Quantized, decode_bits
+from videoar.data.latents import write_latent
 from videoar.errors import UserError
 from videoar.losses.adversarial import adaptive_weight
 from videoar.pretrained import load_strict
@@ -31,6 +34,7 @@ class TokenizerModule(TrainingModule):
         init_from: exported folder or checkpoint of a tokenizer to start from, e.g. an inflated Infinity
             tokenizer or the image stage of one's own.
         losses, discriminator, optim, discriminator_optim, loop: see their classes.
+        latents_dir: where `videoar predict` writes latents, as a data set of its own; nothing else needs it.
 
     Raises:
         UserError: neither `tokenizer` nor `init_from`, or an `init_from` that is missing, broken or does not
@@ -48,6 +52,7 @@ class TokenizerModule(TrainingModule):
         optim: OptimConfig | None = None,
         discriminator_optim: OptimConfig | None = None,
         loop: LoopConfig | None = None,
+        latents_dir: str | None = None,
     ) -> None:
         super().__init__(loop)
         self.losses = from_plain(TokenizerLossConfig, losses)
@@ -58,6 +63,7 @@ class TokenizerModule(TrainingModule):
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses)
+        self.latents_dir = latents_dir
         self.save_hyperparameters(
             {
                 "tokenizer": plain(self.tokenizer.config),
@@ -157,6 +163,21 @@ class TokenizerModule(TrainingModule):
         terms = self.objective(video, rebuilt, latent, codes, None)
         report = {**terms, **reconstruction_report(rebuilt, video), **bits_report(codes)}
         self.log_scalars(split, report, len(video), prog_bar=("psnr",))
+
+    def on_predict_epoch_start(self) -> None:
+        super().on_predict_epoch_start()
+        if self.latents_dir is None:
+            raise UserError("predict writes latents: give model.latents_dir, the folder to write them to")
+        self._writes_for = self.tokenizer.fingerprint()  # of the averaged weights, which are in place now
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Write the latent of every clip, `<latents_dir>/<class>/<name>-<hash of the path>.safetensors`."""
+        latents = self.tokenizer.encode(checked_video(batch)).float()
+        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        for latent, label, caption, path in zip(latents, batch["label"].tolist(), batch["caption"], batch["path"]):
+            folder = Path(str(self.latents_dir)) / (names[label] if label >= 0 else "")
+            name = f"{Path(path).stem}-{sha256(str(path).encode()).hexdigest()[:6]}.safetensors"
+            write_latent(folder / name, latent, caption, self._writes_for)
 
 
 def checked_video(batch: dict[str, Any]) -> Tensor:

@@ -1,0 +1,124 @@
+"""A small but whole training run, as a program: it can be killed, and it can go on.
+
+    python small_run.py KIND FOLDER WORKERS KILL_AT    # a whole run in FOLDER/whole, then one in FOLDER/killed
+    python small_run.py KIND FOLDER WORKERS            # go on with the killed one
+
+A run trains KIND (tokenizer or generator) for 8 batches, across an epoch's end and a stage switch. The killed one
+ends itself with SIGKILL when batch KILL_AT starts. A run goes on from its folder's last checkpoint if there is one,
+and at its end writes losses, weights and averaged weights to `result.pt` there.
+"""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from videoar.callbacks.flip_schedule import FlipSchedule
+from videoar.callbacks.health import HealthMonitor
+from videoar.callbacks.stage_switch import StageSwitch
+from videoar.data.curriculum import Stage
+from videoar.data.datamodule import Evaluation, MixedDataModule, Reading
+from videoar.data.loader import Loading
+from videoar.generator.model import GeneratorConfig
+from videoar.tokenizer.discriminator import DiscriminatorConfig
+from videoar.tokenizer.model import TokenizerConfig
+from videoar.training.base import LoopConfig
+from videoar.training.checkpoint_io import SafeCheckpointIO
+from videoar.training.generator_module import GeneratorModule, TeachingConfig
+from videoar.training.objective import TokenizerLossConfig
+from videoar.training.optim import OptimConfig
+from videoar.training.tokenizer_module import TokenizerModule
+
+BATCHES = 8
+
+
+class Watch(Callback):
+    """Writes each batch's loss down, and ends the process in the middle of the run."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at, self.losses = kill_at, {}
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if module.batches_seen == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses[module.batches_seen - 1] = (outputs["loss"].item(), batch["path"])
+
+
+def make_module(kind: str, folder: Path) -> TokenizerModule | GeneratorModule:
+    seed_everything(0)
+    optim = OptimConfig(lr=3e-3, warmup=2)
+    if kind == "tokenizer":
+        return TokenizerModule(
+            TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4),
+            losses=TokenizerLossConfig(
+                perceptual=0.0, lecam=0.1, r1=1.0, r1_every=2, gan_start=2, gan_warmup=3, partial_scales=0.5
+            ),
+            discriminator=DiscriminatorConfig(channels=4, layers=2, temporal_layers=1),
+            optim=optim,
+            discriminator_optim=optim,
+            loop=LoopConfig(accumulate=2, ema_decay=0.9),
+        )
+    return GeneratorModule(
+        GeneratorConfig(latent_dim=8, width=32, depth=1, heads=2),
+        tokenizer=str(folder.parents[1] / "tokenizer"),
+        teaching=TeachingConfig(condition_drop=0.3, frame_mask=0.3),
+        optim=optim,
+        loop=LoopConfig(ema_decay=0.9),
+    )
+
+
+def make_data(folder: Path, workers: int) -> MixedDataModule:
+    return MixedDataModule(
+        root=str(folder.parents[1] / "clips"),
+        stages=[Stage(until=5, resolution=16, frames=5, batch_size=2), Stage(resolution=32, frames=9, batch_size=1)],
+        reading=Reading(crop="random", flip=True),
+        loading=Loading(workers=workers, epoch_batches=6),
+        evaluation=Evaluation(clips=2, batch_size=1),
+    )
+
+
+def main(kind: str, folder: Path, workers: int, kill_at: int | None = None) -> None:
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    watch = Watch(kill_at)
+    # every third batch, so that a kill loses work; at a validation, which falls inside an accumulation window
+    every = ModelCheckpoint(folder, save_last=True, every_n_train_steps=2 if kind == "tokenizer" else 3)
+    at_validation = ModelCheckpoint(folder / "val", save_on_train_epoch_end=False, save_last=True)
+    callbacks = [watch, every, at_validation, StageSwitch(), HealthMonitor(every=1, readings=2)]
+    if kind == "generator":
+        callbacks.append(FlipSchedule(first_batch=1, last_batch=6, start=0.0, end=0.25))
+    trainer = Trainer(
+        max_epochs=-1,
+        max_steps=BATCHES // 2 if kind == "tokenizer" else BATCHES,
+        val_check_interval=5,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO()],
+    )
+    module = make_module(kind, folder)
+    trainer.fit(module, make_data(folder, workers), ckpt_path="last")
+    weights = {name: value.clone() for name, value in module.state_dict().items()}
+    torch.save({"losses": watch.losses, "weights": weights, "ema": module.ema.weights}, folder / "result.pt")
+
+
+if __name__ == "__main__":
+    which, place, loaders = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    if len(sys.argv) > 4:
+        main(which, place / "whole", loaders)
+        main(which, place / "killed", loaders, int(sys.argv[4]))
+    main(which, place / "killed", loaders)

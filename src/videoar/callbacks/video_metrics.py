@@ -101,6 +101,8 @@ class VideoMetrics(Callback):
 
     @torch.no_grad()
     def _update(self, module: Any, batch: dict[str, Any], trainer: Trainer) -> None:
+        if module.kind == "generator" and self.fvd is None:
+            return
         if "video" not in batch:
             raise UserError("VideoMetrics compares pixels, but this data set holds cached latents")
         real = batch["video"].float()

@@ -12,6 +12,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videoar.errors import UserError
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metrics", metavar="FILE.json", help="write PSNR and SSIM of every frame")
     add("--scales", type=int, metavar="K", help="decode only the K coarsest scales (default: all)")
     add("--frames", type=int, metavar="N", help="stop after N frames")
-    add("--chunk", type=int, default=16, metavar="N", help="frames read at once (default 16)")
+    add("--chunk", type=int, default=8, metavar="N", help="frames read at once (default 8)")
     add("--backend", default="pyav", choices=["pyav", "decord", "torchcodec"], help="video reader (default pyav)")
     add("--device", help="cpu, cuda, … (default: cuda if there is one)")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="precision (default float32)")
@@ -46,7 +47,6 @@ def run(args: argparse.Namespace) -> None:
     from videoar.data.files import atomic_path
     from videoar.data.readers import Probe, iterate
     from videoar.data.writers import open_mp4_writer
-    from videoar.training.checkpoint import load_tokenizer
 
     started = time.perf_counter()
     for name, value in (("--chunk", args.chunk), ("--frames", args.frames), ("--scales", args.scales)):
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"{name} must be at least 1, got {value}")
     source = Probe(args.input)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = load_tokenizer(args.model).to(device, getattr(torch, args.dtype))
+    tokenizer = _load(args.model).to(device, getattr(torch, args.dtype))
     total = min(source.length, args.frames or source.length)
     rows: list[dict[str, float]] = []
     with Progress(transient=True) as bar, open_mp4_writer(args.output, source.fps or 8.0) as writer:
@@ -77,10 +77,23 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {frames} frames of {source.width}x{source.height} in {seconds:.1f} s")
 
 
+def _load(path: str) -> VideoTokenizer:
+    """The tokenizer at `path`; a folder of weights loads without Lightning, which alone takes 300 MB of memory."""
+    folder = Path(path)
+    for place in (folder / "tokenizer", folder):
+        if (place / "config.json").is_file():
+            from videoar.tokenizer.model import VideoTokenizer
+
+            return VideoTokenizer.from_pretrained(place).requires_grad_(False)
+    from videoar.training.checkpoint import load_tokenizer
+
+    return load_tokenizer(path)
+
+
 def reconstruct(
     tokenizer: VideoTokenizer,
     frames: Iterable[Tensor],
-    chunk: int = 16,
+    chunk: int = 8,
     scales: int | None = None,
     limit: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:

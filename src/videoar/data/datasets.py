@@ -158,5 +158,5 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "caption": [sample["caption"] for sample in samples],
         "path": [sample["path"] for sample in samples],
         "source": [sample["source"] for sample in samples],
-        "faults": [fault for sample in samples for fault in sample["faults"]],
+        "faults": [sample["faults"] for sample in samples],
     }

@@ -50,27 +50,27 @@ class Loading:
 
 @dataclass
 class Ledger:
-    """What was drawn and what failed. `bad` holds each unreadable file once, with its reason."""
+    """What was drawn, and how many samples had to be replaced. `bad` holds each unreadable file and its reason."""
 
     max_bad: float
     samples: int = 0
-    faults: int = 0
+    replaced: int = 0
     bad: dict[str, str] = field(default_factory=dict)
     drawn: Counter[str] = field(default_factory=Counter)
 
-    def enter(self, faults: list[tuple[str, str]], sources: list[str]) -> None:
-        """Count one batch; raises `UserError` once more than `max_bad` of at least 20 samples failed."""
+    def enter(self, faults: list[list[tuple[str, str]]], sources: list[str]) -> None:
+        """Count one batch, `faults` by sample; `UserError` once more than `max_bad` of at least 20 samples failed."""
         self.samples += len(sources)
-        self.faults += len(faults)
+        self.replaced += sum(bool(failed) for failed in faults)
         self.drawn.update(sources)
-        for path, reason in faults:
+        for path, reason in (fault for failed in faults for fault in failed):
             if path not in self.bad:
                 self.bad[path] = reason
                 log.warning("unreadable clip replaced: %s: %s", path, reason)
-        if self.samples >= MIN_SAMPLES and self.faults > self.max_bad * self.samples:
+        if self.samples >= MIN_SAMPLES and self.replaced > self.max_bad * self.samples:
             path, reason = next(reversed(self.bad.items()))
             raise UserError(
-                f"{self.faults} of {self.samples} samples could not be read, more than max_bad {self.max_bad:.0%}; "
+                f"{self.replaced} of {self.samples} samples could not be read, more than max_bad {self.max_bad:.0%}; "
                 f"the last one is {path}: {reason}. `videoar data check` lists all bad files of a folder"
             )
 

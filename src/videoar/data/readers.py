@@ -150,8 +150,11 @@ class Probe:
                 self.fps = float(stream.average_rate or stream.guessed_rate or 0)
                 ordered = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
                 packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size and not p.is_discard]
-        except av.FFmpegError as error:
-            raise UnreadableClip(path, f"not a video, or damaged: {error.strerror}") from error
+        except UnreadableClip:
+            raise
+        except (OSError, ValueError, OverflowError) as error:  # FFmpeg's own, and metadata that is no text
+            reason = getattr(error, "strerror", None) or error
+            raise UnreadableClip(path, f"not a video, or damaged: {reason}") from error
         if not packets:
             raise UnreadableClip(path, "the video stream holds no frames")
         self.length = len(packets)

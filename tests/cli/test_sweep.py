@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ note = lambda word: open(log, "a").write(f"{word} {out.name} {os.getpid()} {os.g
 note("begin")
 if lr == 9:
     sys.exit("the learning rate is far too high")
-while seed == 1 and not log.with_name("go").exists():
+until = time.monotonic() + 60
+while seed == 1 and not log.with_name("go").exists() and time.monotonic() < until:
     time.sleep(0.02)
 (out / "m.json").write_text(json.dumps({"runs": [{"loss": lr * (seed + 1)}], "accuracy": seed / 10}))
 note("end")
@@ -98,14 +100,20 @@ def test_variants_times_grid_times_seeds(make, base, tmp_path):
 def test_the_later_layer_wins(make, base):
     path = make(
         config=base,
-        set={"trainer.max_steps": 7, "model": {"init_args": {"optim": {"lr": 0.1, "clip": 2.0}}}, "data.x": 0},
+        vars={"lr": 7},
+        set={
+            "trainer.max_steps": "{lr}",
+            "data.name": "x{lr}",
+            "model": {"init_args": {"optim": {"lr": 0.1, "clip": 2.0}}},
+            "data.x": 0,
+        },
         variants={"v": {"model.init_args.optim.lr": 0.2, "data.x": 1}},
         grid={"data.x": [2]},
         steps={"fit": "fit"},
     )
     child = load_sweep(path).children[0]
     assert child.override["model"]["init_args"]["optim"] == {"lr": 0.2, "clip": 2.0}
-    assert child.override["data"] == {"x": 2} and child.override["seed_everything"] == 0
+    assert child.override["data"] == {"x": 2, "name": "x7"} and child.override["seed_everything"] == 0
     assert child.override["trainer"] == {"max_steps": 7, "default_root_dir": f"outputs/sweeps/cheap/{child.name}"}
 
 
@@ -148,6 +156,7 @@ def test_merge_and_yaml(tmp_path):
         ({"steps": {"a": "fit", "b": "fit"}}, "a child has one `fit`"),
         ({"steps": {"a": "sample --model {modle}"}}, r"unknown placeholder \{modle\}.*there are .*seed.*ckpt"),
         ({"vars": {"lr": 1, "log": None}}, "give log: --set log=VALUE"),
+        ({"grid": {"trainer.max_steps": [3]}}, "trainer.max_steps would change nothing: no step trains"),
         ({"collect": None}, "`collect` is missing"),
         ({"collect": {"x": {"scaler": "a"}}}, "needs one of scalar, json, seconds"),
         ({"collect": {"x": {"scalar": "a", "key": "b"}}}, "`collect` of 'x' has no key"),
@@ -191,7 +200,7 @@ def test_set_only_changes_what_there_is(make, capsys):
 
 def test_dry_run_writes_nothing(make, tmp_path, capsys):
     assert cli.main(["sweep", str(make()), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
-    assert "work.py" in (out := capsys.readouterr().out) and "6 children" in out and "seed_everything: 3" in out
+    assert "work.py" in (out := capsys.readouterr().out) and "6 children" in out
     assert not (tmp_path / "out").exists()
 
 
@@ -409,6 +418,35 @@ def test_the_live_table_shows_states_and_numbers(make, tmp_path):
     text = captured.get()
     assert re.search(r"lr=0.5__seed0 +started", text) and re.search(r"seed2 +finished +2:05 +0.25 +1", text)
     assert re.search(r"seed3 +failed .*it \[broke\]", text)
+
+
+@pytest.mark.slow
+def test_the_debug_sweep_killed_during_a_real_fit(monkeypatch, tmp_path):
+    """Real data, tokenizer and generator. A fit is killed after a checkpoint; resumed, it gives the same numbers."""
+    pytest.importorskip("ale_py", reason="the data of the debug sweep (pip install 'videoar[atari]')")
+    monkeypatch.chdir(REPOSITORY)
+    spec = load_yaml("configs/sweeps/debug.yaml") | {"seeds": [0], "collect": {"loss": {"scalar": "val/loss"}}}
+    spec["variants"] = {"baseline": spec["variants"]["baseline"]}
+    (tmp_path / "debug.yaml").write_text(yaml.safe_dump(spec))
+    out = tmp_path / "out"
+    command, child = [*VIDEOAR, "sweep", str(tmp_path / "debug.yaml"), "--out", str(out)], out / "baseline__seed0"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    sweep = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    wait_for(lambda: sweep.poll() is not None or list(child.rglob("last.ckpt")), "a checkpoint", seconds=300)
+    assert sweep.poll() is None, (out / "prepare" / "log.txt").read_text()[-2000:]
+    sweep.kill()
+    os.killpg(json.loads((child / "state.json").read_text())["pid"], signal.SIGKILL)
+    sweep.wait()
+    assert not (child / "result.json").exists()
+    prepared = (out / "prepare" / "result.json").stat().st_mtime
+
+    assert subprocess.call(command, env=environment, stdout=subprocess.DEVNULL) == 0
+    assert "--ckpt_path" in (child / "log.txt").read_text(), "the fit was resumed"
+    assert (out / "prepare" / "result.json").stat().st_mtime == prepared, "nothing was prepared again"
+    table = (out / "results.csv").read_text()
+    shutil.rmtree(child)
+    assert subprocess.call(command, env=environment, stdout=subprocess.DEVNULL) == 0
+    assert "--ckpt_path" not in (child / "log.txt").read_text() and (out / "results.csv").read_text() == table
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)

@@ -127,6 +127,18 @@ def test_checkpointing_recomputes(make_tokenizer, clip):
     assert len(calls) == 2
 
 
+def test_compiles_as_one_graph_with_unchanged_keys(make_tokenizer, clip):
+    tokenizer, plain = make_tokenizer(), make_tokenizer()
+    for part in (tokenizer.encoder, tokenizer.decoder):
+        part.compile(backend="aot_eager", fullgraph=True)
+    latent = tokenizer.encode(clip[:, :, :5])
+    assert torch.equal(latent, plain.encode(clip[:, :, :5]))
+    assert torch.equal(tokenizer.decoder(latent), plain.decoder(latent))
+    assert tokenizer.state_dict().keys() == plain.state_dict().keys()
+    with torch.no_grad():
+        assert torch.equal(tokenizer.encode(clip), plain.encode(clip))
+
+
 def test_explicit_scales(make_tokenizer):
     tokenizer = make_tokenizer(scales=[1, [1, 2], [2, 3]])
     assert tokenizer.pyramid(16, 24) == ScalePyramid(((1, 1), (1, 2), (2, 3)))

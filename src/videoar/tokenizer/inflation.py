@@ -82,9 +82,8 @@ def import_infinity(
     state = {key: own[key] for key in new}
     for key, value in weights.items():
         name = _rename(key, len(config.multipliers))
-        if value.ndim == 4:
-            value = _inflate(value, own[name] if init == "random" and name in own else None, config.temporal_kernel)
-        state.setdefault(name, value)
+        if name not in state:
+            state[name] = _inflate(value, own[name], init == "random") if name in own else value
     load_strict(tokenizer, state, str(path))
     return tokenizer.eval(), ImportReport(str(path), config, len(state) - len(new), ignored, new)
 
@@ -139,10 +138,15 @@ def _rename(key: str, levels: int) -> str:
     return key
 
 
-def _inflate(kernel: Tensor, others: Tensor | None, temporal_kernel: int) -> Tensor:
-    """[O, I, h, w] → [O, I, t, h, w] with the kernel last; 1x1 shortcuts have no time to fill."""
-    taps = temporal_kernel if kernel.shape[-1] > 1 else 1
-    shape = (*kernel.shape[:2], taps, *kernel.shape[2:])
-    inflated = kernel.new_zeros(shape) if others is None or others.shape != shape else others.clone()
-    inflated[:, :, -1] = kernel
+def _inflate(weight: Tensor, own: Tensor, random: bool) -> Tensor:
+    """A 2D kernel [O, I, h, w] in the last temporal slice of our [O, I, t, h, w]; the slices before: zero, or our own.
+
+    A layer that doubles time has two kernels and biases, for the two frames it makes; they start alike.
+    """
+    if own.shape[0] == 2 * weight.shape[0]:
+        weight = torch.cat([weight, weight])
+    if weight.ndim != 4 or own.shape != (*weight.shape[:2], own.shape[2], *weight.shape[2:]):
+        return weight
+    inflated = own.clone() if random else torch.zeros_like(own)
+    inflated[:, :, -1] = weight
     return inflated

@@ -64,7 +64,7 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, paddi
     """`F.conv3d`, but one small float32 clip on a CPU goes to oneDNN, as torch's own choice is up to 10x slower."""
     x, weight = x.contiguous(memory_format=CHANNELS_LAST), weight.contiguous(memory_format=CHANNELS_LAST)
     small = x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480
-    inference = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    inference = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
     if small and inference and x.device.type == "cpu" and x.dtype == torch.float32 and mkldnn.is_available():
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
     return F.conv3d(x, weight, bias, stride, padding)
@@ -136,28 +136,35 @@ class Downsample(nn.Conv3d):
 class Upsample(nn.Conv3d):
     """Doubles height and width, and time as 1 + n → 1 + 2n frames where `time` is set, then convolves causally.
 
-    The result is that of nearest upsampling and a `CausalConv3d`, for 2.25 times (with time: 3.4 times) fewer
-    operations: along a doubled axis three taps meet two cells only, and a window on two neighbours gives the two
-    pixels between them.
+    In space this is nearest upsampling and a `CausalConv3d`, for 2.25 times fewer operations: along a doubled axis
+    three taps meet two cells only, and a window on two neighbours gives the two pixels between them.
 
         cells      [     j-1     ][      j      ]
         pixels     [  .   ][  y   z  ][    .    ]       y = (w0 + w1)·cell[j-1] + w2·cell[j]
                                                         z = w0·cell[j-1] + (w1 + w2)·cell[j]
+
+    In time it starts as the same, but y and z are kernels of their own, [y | z] along the output channels. Tied, the
+    frames of one cell differ only where neighbouring cells do, and training settles for a video that never moves.
     """
 
     def __init__(self, channels: int, temporal_kernel: int, time: bool) -> None:
         super().__init__(channels, channels, (temporal_kernel, 3, 3), padding=(0, 1, 1))
         self.time = time
+        if time:
+            assert self.bias is not None
+            self.weight = nn.Parameter(_fold(self.weight.detach(), 2))
+            self.bias = nn.Parameter(self.bias.detach().repeat(2))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        assert self.bias is not None
         start = stream is None or stream.tail(self) is None
-        doubles = self.time and not (start and x.shape[2] == 1)
-        weight = _fold(_fold(self.weight, 4), 3)
-        x, weight = with_past(self, x, _fold(weight, 2) if doubles else weight, 1 if self.time else 2, stream)
-        bias = None if self.bias is None else self.bias.repeat(weight.shape[0] // self.out_channels)
-        y = conv3d(x, weight, bias, stride=(1, 1, 1), padding=(0, 1, 1))
-        y = rearrange(y, "b (p q r c) t h w -> b (t p) (h q) (w r) c", p=1 + doubles, q=2, r=2)
-        y = F.pad(y, (0, 0, -1, -1, -1, -1, -1 if doubles and start else 0, 0))  # crop what lies outside
+        weight, bias, phases = self.weight, self.bias, 2 if self.time else 1
+        if self.time and start and x.shape[2] == 1:  # the first cell has one frame only, its z
+            weight, bias, phases = weight.chunk(2)[1], bias.chunk(2)[1], 1
+        x, weight = with_past(self, x, _fold(_fold(weight, 4), 3), 1 if self.time else 2, stream)
+        y = conv3d(x, weight, bias.repeat(4), stride=(1, 1, 1), padding=(0, 1, 1))
+        y = rearrange(y, "b (q r p c) t h w -> b (t p) (h q) (w r) c", p=phases, q=2, r=2)
+        y = F.pad(y, (0, 0, -1, -1, -1, -1, -1 if phases == 2 and start else 0, 0))  # crop what lies outside
         return y.movedim(-1, 1)
 
 

@@ -144,7 +144,7 @@ def _prefix(args: argparse.Namespace, size: tuple[int, int]) -> Tensor | None:
     if args.image and args.video:
         raise UserError("--image and --video cannot be given together")
     if args.image:
-        return fit(read_image(args.image)[None], size)
+        return fit(read_image(args.image), size)
     if not args.video:
         return None
     context = args.context or 5

@@ -1,6 +1,6 @@
 """VideoAR: autoregressive video generation by next-frame & next-scale prediction (arXiv 2601.05966).
 
-    pixels -> latent -> bits -> tokens -> logits -> bits -> latent -> pixels
+pixels -> latent -> bits -> tokens -> logits -> bits -> latent -> pixels
 """
 
 from importlib import import_module

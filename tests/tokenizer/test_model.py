@@ -128,9 +128,9 @@ def test_checkpointing_recomputes(make_tokenizer, clip):
 
 
 def test_compiles_as_one_graph_with_unchanged_keys(make_tokenizer, clip):
-    tokenizer, plain = make_tokenizer(), make_tokenizer()
+    tokenizer, plain = (make_tokenizer(multipliers=(1, 2), temporal_stages=(0,), patch=4) for _ in range(2))
     for part in (tokenizer.encoder, tokenizer.decoder):
-        part.compile(backend="aot_eager", fullgraph=True)
+        part.compile(backend="eager", fullgraph=True)
     latent = tokenizer.encode(clip[:, :, :5])
     assert torch.equal(latent, plain.encode(clip[:, :, :5]))
     assert torch.equal(tokenizer.decoder(latent), plain.decoder(latent))

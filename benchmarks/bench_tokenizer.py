@@ -103,7 +103,7 @@ def measure(benchmark, model, call, meta_call, argument):
         meta_call(torch.empty(argument.shape, device="meta"))
     with peak_memory() as peak:
         run()
-    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
+    benchmark.pedantic(run, rounds=ROUNDS)  # warm from the pass before
     gflop = counter.get_total_flops() / 1e9
     benchmark.extra_info |= {
         "parameters_m": round(sum(p.numel() for p in model.parameters()) / 1e6, 1),

@@ -9,6 +9,7 @@ import pytest
 from videoar.cli import main as cli
 from videoar.errors import UserError
 
+
 def test_every_command_has_its_two_functions():
     for path, summary in cli.COMMANDS.values():
         module = import_module(path)

@@ -1,3 +1,4 @@
+import json
 import sys
 import types
 from pathlib import Path
@@ -12,6 +13,7 @@ from videoar.metrics.features.atari import ARRANGEMENTS, AtariFeatures, frame_em
 from videoar.metrics.features.base import file_sha256, weights_sha256
 from videoar.metrics.features.i3d import I3D, Unit, load_i3d, same_padding
 from videoar.metrics.features.registry import load_features
+from videoar.metrics.shipped import shipped
 
 # ---- I3D ---------------------------------------------------------------------------------------------------
 
@@ -149,6 +151,16 @@ def test_atari_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(UserError, match="does not hold an Atari feature net"):
         load_atari(tmp_path)
+
+
+def test_the_shipped_net_is_small_and_is_what_its_card_says() -> None:
+    folder = shipped("assets/atari-features")
+    config = json.loads((folder / "config.json").read_text())
+    net, card = load_atari(), (folder / "README.md").read_text()
+    assert net.dim == config["width"] and (folder / "model.safetensors").stat().st_size < 2**24
+    assert f"{len(config['classes'])} games" in card and f"({config['test_clips']} clips" in card
+    for name in ("test_accuracy", "test_accuracy_one_frame", "test_accuracy_arrangement"):
+        assert f"{100 * config[name]:.1f} %" in card
 
 
 def test_arrangements_of_frames() -> None:

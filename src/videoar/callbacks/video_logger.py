@@ -114,9 +114,9 @@ class VideoLogger(Callback):
                 write_mp4(stem.with_suffix(".mp4"), tile(rows), self.fps)
             log.info("batch %d: %s in %s.png", seen, columns, stem)
         for logger in trainer.loggers:
-            experiment = logger.experiment
-            if hasattr(experiment, "add_image"):
-                experiment.add_image(f"videos/{columns}", sheet, seen, dataformats="HWC")
+            add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+            if add_image is not None:
+                add_image(f"videos/{columns}", sheet, seen, dataformats="HWC")
 
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations}

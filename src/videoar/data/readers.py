@@ -195,8 +195,6 @@ def iterate(path: str | Path, backend: str = "pyav", chunk: int = 16) -> Iterato
         try:
             for _, frame in reader._frames(0):
                 yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
-        except UserError:
-            raise
         except Exception as error:
             raise UnreadableClip(path, f"cannot decode frames: {error}") from error
         return

@@ -130,7 +130,7 @@ class TrainingModule(LightningModule):
         if trainer.max_steps not in (-1, None):
             lengths.append(trainer.max_steps * self.loop.accumulate)
         if trainer.max_epochs not in (-1, None) and trainer.num_training_batches != float("inf"):
-            lengths.append(int(trainer.max_epochs * trainer.num_training_batches))  # type: ignore[operator]
+            lengths.append(int(trainer.max_epochs * trainer.num_training_batches))
         return min(lengths) if lengths else None
 
     def rng(self, device: torch.device | str | None = None) -> torch.Generator:

@@ -87,7 +87,8 @@ def whole(value: Tensor) -> Tensor:
 def placed_like(source: Tensor, target: Tensor) -> Tensor:
     """A float32 copy of `source`, placed (and sharded) as `target` is."""
     if hasattr(target, "device_mesh") and not hasattr(source, "device_mesh"):
-        from torch.distributed.tensor import distribute_tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
 
+        assert isinstance(target, DTensor)
         return distribute_tensor(source.to(target.device).float(), target.device_mesh, target.placements)
     return source.detach().to(target.device, torch.float32, copy=True)

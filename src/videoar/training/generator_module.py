@@ -198,7 +198,7 @@ class GeneratorModule(TrainingModule):
             keep = draw_frame_keep(B, frames, self.teaching.frame_mask, rng, latent.device)
         logits = self.network(lesson.tokens, condition, pyramid, frames, frame_keep=keep)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames, self.teaching.scale_weights)
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()
         norm = self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
         self.log_scalars("train", report(result), B, prog_bar=("loss", "accuracy"))
         self.log_step(optimizer, norm)

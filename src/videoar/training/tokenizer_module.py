@@ -95,37 +95,37 @@ class TokenizerModule(TrainingModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         video = checked_video(batch)
-        optimizers = self.optimizers()
-        main, critic = optimizers if isinstance(optimizers, list) else (optimizers, None)
-        playing = self.losses.gan_on(self.batches_seen)
+        optimizers: Any = self.optimizers()
+        main_step, critic_step = optimizers if isinstance(optimizers, list) else (optimizers, optimizers)
+        critic = self.discriminator if self.losses.gan_on(self.batches_seen) else None
 
         # 1. the tokenizer, while the discriminator holds still
         latent = self.tokenizer.encode(video)
         codes = self.tokenizer.quantize(latent, straight_through=True)
         rebuilt = self.tokenizer.decoder(self._shown(latent, codes)).float()
-        with frozen(self.discriminator):
-            fake_logits = self.discriminator(rebuilt) if playing else None
+        with frozen(critic):
+            fake_logits = critic(rebuilt) if critic is not None else None
             terms = self.objective(video, rebuilt, latent, codes, fake_logits)
             weights = self.losses.weights(self.batches_seen)
-            if playing and self.losses.adaptive_gan:
+            if critic is not None and self.losses.adaptive_gan:
                 weights["gan"] *= self._balance(terms, weights)
             loss = weigh(terms, weights)
-            norm = self.descend("tokenizer", loss, self.tokenizer, main, self.optim, batch_idx)
+            norm = self.descend("tokenizer", loss, self.tokenizer, main_step, self.optim, batch_idx)
 
         # 2. the discriminator, on the same videos
         rebuilt = rebuilt.detach()
-        if playing:
+        if critic is not None:
             terms_d, logits = self.objective.discriminator_terms(
-                video, rebuilt, self.discriminator, self.batches_seen, self.mean_over_ranks
+                video, rebuilt, critic, self.batches_seen, self.mean_over_ranks
             )
             loss_d = weigh(terms_d, self.losses.discriminator_weights())
-            self.descend("discriminator", loss_d, self.discriminator, critic, self.discriminator_optim, batch_idx)
+            self.descend("discriminator", loss_d, critic, critic_step, self.discriminator_optim, batch_idx)
             self.log_scalars("train", {**terms_d, **logits, "weight_gan": weights["gan"]}, len(video))
 
         self.log_scalars("train", {"loss": loss, **terms}, len(video), prog_bar=("loss",))
         self.log_scalars("train", reconstruction_report(rebuilt, video), len(video), prog_bar=("psnr",))
         self.log_scalars("train", bits_report(codes), len(video))
-        self.log_step(main, norm)
+        self.log_step(main_step, norm)
         self.batches_seen += 1
         return {"loss": loss.detach()}
 

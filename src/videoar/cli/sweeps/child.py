@@ -5,7 +5,7 @@ Files of a child's folder, each whole or absent:
     child.json      what to do (written before the first start)
     override.yaml   what differs from the base configs; the last --config of every training command
     commands.sh     the exact commands, to run by hand
-    state.json      steps that are done and their seconds, the step that runs, the last error
+    state.json      steps that are done and their seconds, the step that runs and our process, the last error
     log.txt         output of all steps and attempts
     result.json     the collected numbers; its presence marks a finished child
 """
@@ -96,7 +96,7 @@ def run_child(folder: str | Path) -> int:
         if result_of(folder) is not None:
             return 0
         spec, state = read_json(folder / "child.json"), read_json(folder / "state.json")
-        state = {"done": state.get("done", []), "seconds": state.get("seconds", {}), "error": None, "running": None}
+        state = {"done": state.get("done", []), "seconds": state.get("seconds", {}), "error": None, "pid": os.getpid()}
         try:
             for step, argv in spec["steps"].items():
                 if step not in state["done"]:

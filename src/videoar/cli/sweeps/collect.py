@@ -46,7 +46,8 @@ def _scalar(curves: dict[str, Curve], tag: str, pick: str, folder: Path) -> floa
 
 
 def _json(path: Path, key: str) -> Any:
-    """A number in a JSON file by dotted key; list items by their index."""
+    """A number in a JSON file by dotted key, list items by their index; of several files (`*.json`) in the newest."""
+    path = max(path.parent.glob(path.name), key=lambda p: p.stat().st_mtime, default=path)
     if not path.is_file():
         raise UserError(f"no file {path}")
     value = json.loads(path.read_text(encoding="utf-8"))

@@ -108,3 +108,35 @@ def short_key(key: str, among: dict[str, Any]) -> str:
 def plain_text(value: Any) -> str:
     """A grid's value as part of a name."""
     return str(value) if isinstance(value, str | int | float) else json.dumps(value)
+
+
+def fill(text: str, known: dict[str, Any]) -> str:
+    """Replace {placeholders} by known values; {ckpt} stays until the child runs.
+
+    Raises:
+        UserError: an unknown placeholder, or one whose value is None: it must be given.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        key = match[1]
+        if key == "ckpt":
+            return match[0]
+        if key not in known:
+            raise UserError(f"unknown placeholder {{{key}}} in {text!r}; there are {', '.join([*known, 'ckpt'])}")
+        if known[key] is None:
+            raise UserError(f"give {key}: --set {key}=VALUE")
+        return str(known[key])
+
+    return re.sub(r"\{([A-Za-z_]\w*)\}", replace, text)
+
+
+def fill_all(value: Any, known: dict[str, Any]) -> Any:
+    """`fill` in every string of nested data; one that is nothing but a placeholder becomes its value, a number say."""
+    if isinstance(value, dict):
+        return {key: fill_all(item, known) for key, item in value.items()}
+    if isinstance(value, list):
+        return [fill_all(item, known) for item in value]
+    if not isinstance(value, str):
+        return value
+    filled = fill(value, known)
+    return known.get(value[1:-1], filled) if value == f"{{{value[1:-1]}}}" else filled

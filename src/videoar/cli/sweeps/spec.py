@@ -14,6 +14,8 @@ from typing import Any
 from videoar.cli.sweeps.overrides import (
     checked_keys,
     dotted,
+    fill,
+    fill_all,
     load_yaml,
     merge,
     nest,
@@ -28,8 +30,6 @@ KEYS = {
 }  # fmt: skip
 SOURCES = {"scalar": {"pick"}, "json": {"key"}, "seconds": set()}
 TRAINING = ("fit", "validate", "test", "predict")
-AT_RUN_TIME = ("ckpt",)
-NO_OVERRIDE: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Expansion:
         checked_keys(given, set(known), "`vars`, which --set changes,")
         self.vars = known | given
         self.configs = [spec["config"]] if isinstance(spec.get("config"), str) else list(spec.get("config") or [])
-        self.configs = [self._fill(c, {"sweep": str(self.out)}) for c in self.configs]
+        self.configs = [fill(c, self.vars | {"sweep": str(self.out)}) for c in self.configs]
         self.base: dict[str, Any] = {}
         for config in self.configs:
             self.base = merge(self.base, load_yaml(config))
@@ -117,7 +117,7 @@ class _Expansion:
         prepare = self._steps("prepare", self.out / "prepare", {}, None)
         first = None
         if prepare:
-            first = Child("prepare", "prepare", {}, None, NO_OVERRIDE, prepare, {})
+            first = Child("prepare", "prepare", {}, None, {}, prepare, {})
         children = [
             self._child(variant, changes, values, seed, collect)
             for (variant, changes), values, seed in itertools.product(self._variants(), self._grid(), self._seeds())
@@ -169,6 +169,11 @@ class _Expansion:
         steps = self._steps("steps", folder, words, folder / "override.yaml")
         if not steps:
             raise UserError("`steps` is missing: a name and a `videoar` command each, such as `fit: fit`")
+        if not any(arguments[0] in TRAINING for arguments in steps.values()):
+            useless = [key for key in (changes | values) if key not in self.vars]
+            if useless:
+                raise UserError(f"{', '.join(useless)} would change nothing: no step trains, and it is none of `vars`")
+            override = {}
         return Child(name, group, choice, seed, override, steps, collect)
 
     def _override(
@@ -183,7 +188,7 @@ class _Expansion:
             for key in changes:
                 dotted(str(key), self.base, ", ".join(map(str, self.configs)))
             override = merge(override, nest(changes))
-        return self._fill_all(override, words | {"out": str(folder), "sweep": str(self.out)})
+        return fill_all(override, self.vars | words | {"out": str(folder), "sweep": str(self.out)})
 
     def _steps(self, section: str, folder: Path, words: dict[str, Any], override: Path | None) -> dict[str, list[str]]:
         """Arguments of each step; training commands of children get the base configs, and the override last."""
@@ -192,7 +197,7 @@ class _Expansion:
             if not isinstance(command, str) or not command.strip():
                 raise UserError(f"step {name!r} must be a command, got {command!r}")
             words = words | {"out": str(folder), "sweep": str(self.out), "step": str(folder / name)}
-            arguments = [self._fill(word, words) for word in shlex.split(command)]
+            arguments = [fill(word, self.vars | words) for word in shlex.split(command)]
             if override is not None and arguments[0] in TRAINING:
                 configs = [*self.configs, str(override)]
                 arguments += [word for config in configs for word in ("--config", config)]
@@ -222,26 +227,3 @@ class _Expansion:
         if not isinstance(value, dict):
             raise UserError(f"`{key}` must map names to values, got {value!r}")
         return value
-
-    def _fill_all(self, value: Any, words: dict[str, Any]) -> Any:
-        if isinstance(value, dict):
-            return {key: self._fill_all(item, words) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._fill_all(item, words) for item in value]
-        return self._fill(value, words) if isinstance(value, str) else value
-
-    def _fill(self, text: str, words: dict[str, Any]) -> str:
-        """Replace {placeholders}."""
-        known = self.vars | words
-
-        def replace(match: re.Match[str]) -> str:
-            key = match[1]
-            if key in AT_RUN_TIME:
-                return match[0]
-            if key not in known:
-                raise UserError(f"unknown placeholder {{{key}}} in {text!r}; there are {', '.join([*known, 'ckpt'])}")
-            if known[key] is None:
-                raise UserError(f"give {key}: --set {key}=VALUE")
-            return str(known[key])
-
-        return re.sub(r"\{([A-Za-z_]\w*)\}", replace, text)

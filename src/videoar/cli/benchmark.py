@@ -1,0 +1,83 @@
+"""`videoar benchmark`: how fast models and data run on this machine, beside what the machine can reach.
+
+Device ceilings (matrix product, copy) are measured in the same run. Weights are random; nothing is downloaded.
+
+examples:
+  videoar benchmark                                          # everything, at a preset that suits the device
+  videoar benchmark --suite sampling --preset videoar-l --device cuda
+  videoar benchmark --suite tokenizer generator --dtype bfloat16 --out benchmarks/results
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from videoar.errors import UserError
+
+SUITES = ("all", "quantiser", "data", "generator", "sampling", "tokenizer")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add = parser.add_argument
+    add("--suite", nargs="+", choices=SUITES, default=["all"], help="what to time (default all)")
+    add("--device", help="cpu, cuda, … (default: cuda if there is one)")
+    add(
+        "--preset",
+        help="generator, with its tokenizer: atari, videoar-l, … (default: debug, on a GPU videoar-l)",
+    )
+    add("--dtype", choices=["float32", "bfloat16"], help="of the arithmetic (default: float32, on a GPU bfloat16)")
+    add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
+    add("--size", type=int, nargs="+", metavar="PX", help="side, or height and width (default 64, on a GPU 128)")
+    add("--batch", type=int, default=1, help="clips in a batch (default 1)")
+    add("--guidance", default="ucf101", help="of sampling: ucf101, text, none or a number (default ucf101)")
+    add(
+        "--budget",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds a figure (default 2; 3 to 30 repeats)",
+    )
+    add("--out", default="outputs/benchmarks", metavar="DIR", help="folder of the JSON (default outputs/benchmarks)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print one table, save the JSON."""
+    import torch
+    from rich.console import Console
+
+    from videoar.cli.benchmarking import measure, suites
+    from videoar.cli.benchmarking.setting import Setting
+
+    device = torch.device(_device(args.device))
+    gpu = device.type == "cuda"
+    dtype = measure.DTYPES[args.dtype or ("bfloat16" if gpu else "float32")]
+    sides = args.size or [128 if gpu else 64]
+    if len(sides) > 2 or args.budget <= 0:
+        raise UserError(f"--size takes one or two numbers, --budget more than 0; got {sides} and {args.budget}")
+    preset, size = args.preset or ("videoar-l" if gpu else "debug"), (sides[0], sides[-1])
+    setting = Setting(preset, device, dtype, args.frames, size, args.batch, args.guidance)
+    chosen = [name for name in suites.SUITES if name in args.suite or "all" in args.suite]
+    roofs = measure.ceilings(device)
+    figures: list[measure.Figure] = []
+    for name in chosen:
+        figures += measure.run_cases(suites.SUITES[name](setting), device, roofs, args.budget)
+    settings = {"preset": preset, "frames": args.frames, "size": list(size), "batch": args.batch}
+    settings |= {"guidance": args.guidance, "steps": setting.latent_frames * len(setting.pyramid)}
+    settings |= {"threads": torch.get_num_threads()}
+    content = measure.report(figures, roofs, device, settings)
+    console = Console()
+    console.print(measure.table(figures, roofs))
+    console.print(f"{content['machine']['processor']} · {content['machine']['device']} · {content['machine']['clock']}")
+    print(f"wrote {measure.save(content, args.out)}")
+    return 0
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: this torch sees no CUDA device")
+    return name

@@ -1,0 +1,94 @@
+"""The clip and the models that a benchmark runs on."""
+
+# B batch · T latent frames · D bits per token · h w latent grid
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from videoar.bits.pyramid import ScalePyramid
+from videoar.errors import UserError
+from videoar.generator.config import GeneratorConfig
+from videoar.generator.model import VideoAR
+from videoar.tokenizer.config import TokenizerConfig
+from videoar.tokenizer.model import VideoTokenizer
+
+CLASSES = 101
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The clip and the models of a benchmark.
+
+    Raises:
+        UserError: an unknown preset, or a clip that the tokenizer does not take.
+    """
+
+    preset: str
+    device: torch.device
+    dtype: torch.dtype
+    frames: int = 17
+    size: tuple[int, int] = (128, 128)
+    batch: int = 1
+    guidance: str = "ucf101"
+
+    def __post_init__(self) -> None:
+        GeneratorConfig.preset(self.preset)
+        ratio, time = self.tokenizer_config.spatial_ratio, self.tokenizer_config.temporal_ratio
+        if self.frames < 1 or (self.frames - 1) % time:
+            raise UserError(f"{self.frames} frames are not 1 + {time}·n")
+        if self.batch < 1 or any(side % ratio or side < 1 for side in self.size):
+            raise UserError(f"batch {self.batch}, {self.size} pixels: at least 1, and sides that {ratio} divides")
+
+    @property
+    def tokenizer_config(self) -> TokenizerConfig:
+        """The tokenizer that belongs to the generator's preset."""
+        return TokenizerConfig.preset("videoar" if self.preset.startswith("videoar") else self.preset)
+
+    @property
+    def pyramid(self) -> ScalePyramid:
+        """The scales of a frame."""
+        ratio = self.tokenizer_config.spatial_ratio
+        return ScalePyramid.default(self.size[0] // ratio, self.size[1] // ratio)
+
+    @property
+    def latent_frames(self) -> int:
+        """T, the clip's latent frames."""
+        return 1 + (self.frames - 1) // self.tokenizer_config.temporal_ratio
+
+    @property
+    def shapes(self) -> str:
+        """The clip in words."""
+        return f"{self.batch} x {self.frames}x{self.size[0]}x{self.size[1]}"
+
+    @property
+    def tokens(self) -> int:
+        """Video tokens of the batch."""
+        return self.batch * self.pyramid.sequence_length(self.latent_frames)
+
+    def labels(self) -> Tensor:
+        """A class for every clip."""
+        return torch.arange(self.batch, device=self.device) % CLASSES
+
+    def latent(self) -> Tensor:
+        """A random latent [B, D, T, h, w], float32."""
+        D, T = self.tokenizer_config.latent_dim, self.latent_frames
+        return torch.randn(self.batch, D, T, *self.pyramid.full, device=self.device)
+
+    def video(self, dtype: torch.dtype | None = None) -> Tensor:
+        """A random video [B, 3, T, H, W] in [-1, 1]."""
+        return torch.rand(self.batch, 3, self.frames, *self.size, device=self.device, dtype=dtype or self.dtype) * 2 - 1
+
+    def generator(self, dtype: torch.dtype) -> VideoAR:
+        """The preset's generator, class-conditional whatever the preset says: nothing to download."""
+        config = GeneratorConfig.preset(self.preset, num_classes=CLASSES, condition="class")
+        with torch.device(self.device):
+            return VideoAR(config).to(dtype)
+
+    def tokenizer(self, dtype: torch.dtype) -> VideoTokenizer:
+        """The tokenizer that belongs to the preset."""
+        with torch.device(self.device):
+            return VideoTokenizer(self.tokenizer_config).to(dtype)

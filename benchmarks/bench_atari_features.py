@@ -55,13 +55,15 @@ def main() -> None:
     """Print one table row a kind of damage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a set made by `videoar data atari`")
+    parser.add_argument("--clips", type=int, default=None, help="test clips in all (default: every one)")
     parser.add_argument("--features", help="folder of the net (default: the shipped one)")
     args = parser.parse_args()
     net, protocol = load_atari(args.features), Protocol("atari", frames=17, size=(128, 128))
     folder = VideoFolder(args.data / "testlist01.txt")
     sums: dict[str, Moments] = {}
     games = sorted({name.split("/")[0] for name in folder.names})
-    for index, name in enumerate(folder.names):
+    step = 1 if args.clips is None else max(1, len(folder.names) // args.clips)
+    for index, name in enumerate(folder.names[::step]):
         video = read_clip(folder, name, protocol, True, "decord").video
         if index % 2 == 0:
             add(sums, "real", net(video))

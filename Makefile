@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PYTHONUNBUFFERED = 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup demo test lint format bench clean
 
@@ -24,7 +25,7 @@ demo: $(READY)  ## render games, train tokenizer and generator, sample videos in
 	$(BIN)/videoar demo --out outputs/demo
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## ruff check, ruff format, mypy on src
 	$(BIN)/ruff check .

@@ -427,7 +427,8 @@ def test_the_debug_sweep_killed_during_a_real_fit(monkeypatch, tmp_path):
     monkeypatch.chdir(REPOSITORY)
     spec = load_yaml("configs/sweeps/debug.yaml") | {"seeds": [0], "collect": {"loss": {"scalar": "val/loss"}}}
     spec["variants"] = {"baseline": spec["variants"]["baseline"]}
-    (tmp_path / "debug.yaml").write_text(yaml.safe_dump(spec))
+    spec["prepare"]["tokenizer"] = spec["prepare"]["tokenizer"].replace("max_steps 4", "max_steps 2")
+    (tmp_path / "debug.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     out = tmp_path / "out"
     command, child = [*VIDEOAR, "sweep", str(tmp_path / "debug.yaml"), "--out", str(out)], out / "baseline__seed0"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -188,6 +188,14 @@ def test_progress_is_whole_lines(fit, clips, tokenizer_module, capsys):
     fit(tokenizer_module({"gan": 0.0}), clips(3), callbacks=[LineProgress(seconds=0)], enable_progress_bar=True)
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[0].startswith("epoch 0 batch 1/3  ") and "loss" in lines[0] and "it/s" in lines[0]
+    fit(
+        tokenizer_module({"gan": 0.0}),
+        clips(3),
+        callbacks=[LineProgress(seconds=0)],
+        enable_progress_bar=True,
+        max_steps=2,
+    )
+    assert capsys.readouterr().err.splitlines()[1].startswith("step 2/2  epoch 0 batch 2/3  ")
     assert lines[-1].startswith("done after 3 steps") and all("\r" not in line for line in lines)
 
 

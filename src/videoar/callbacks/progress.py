@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 
 class LineProgress(ProgressBar):
-    """One line to stderr every `seconds`: batch, metrics of the progress bar, batches a second.
+    """One line to stderr every `seconds`: place in the run, metrics of the progress bar, batches a second.
 
     Args:
         seconds: the shortest time between two lines.
@@ -35,7 +35,10 @@ class LineProgress(ProgressBar):
         self._batches += 1
         elapsed = time.monotonic() - self._last
         if elapsed >= self.seconds:
-            self._line(f"epoch {trainer.current_epoch} batch {batch_idx + 1}/{self.total_train_batches}", elapsed)
+            place = f"epoch {trainer.current_epoch} batch {batch_idx + 1}/{trainer.num_training_batches}"
+            if trainer.max_steps > 0:
+                place = f"step {trainer.global_step}/{trainer.max_steps}  {place}"
+            self._line(place, elapsed)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:

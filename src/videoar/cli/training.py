@@ -57,7 +57,8 @@ def run(arguments: list[str]) -> VideoARCLI:
     Raises:
         UserError: a configuration that does not parse; the message names the key.
     """
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    for harmless in ("does not have many workers", "pre-optimization state", "isinstance.treespec, LeafSpec"):
+        warnings.filterwarnings("ignore", f".*{harmless}")
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(
         lambda record: "litlogger" not in record.getMessage() and "litmodels" not in record.getMessage()

@@ -1,0 +1,94 @@
+"""`videoar fit` and `predict` from YAML to files: one folder a run, overrides that win, latents that train."""
+
+import pytest
+import torch
+import yaml
+
+from videoar.cli.training import as_list, explain, run
+from videoar.data.latents import latent_tokenizer, read_latent
+from videoar.data.writers import write_mp4
+from videoar.training.checkpoint import load_tokenizer
+from videoar.training.checkpoint_io import SafeCheckpointIO
+
+TINY = {"latent_dim": 8, "channels": 8, "multipliers": [1, 1, 2], "res_blocks": 1, "norm_groups": 4}
+KEEP = "lightning.pytorch.callbacks.ModelCheckpoint"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Clips of two classes, and a YAML for each module."""
+    folder = tmp_path_factory.mktemp("cli")
+    rng = torch.Generator().manual_seed(0)
+    for i in range(4):
+        coarse = torch.randn(1, 3, 5, 4, 4, generator=rng)
+        video = torch.nn.functional.interpolate(coarse, (5, 32, 32), mode="trilinear")[0].tanh()
+        write_mp4(folder / "clips" / ("pong", "breakout")[i % 2] / f"{i}.mp4", video, fps=8)
+    common = {"max_steps": 2, "max_epochs": -1, "accelerator": "cpu", "enable_model_summary": False}
+    common |= {"num_sanity_val_steps": 0, "limit_val_batches": 0}
+    common["callbacks"] = [{"class_path": KEEP, "init_args": {"save_last": True, "every_n_train_steps": 1}}]
+    data = {"stage": {"resolution": 16, "frames": 5, "batch_size": 2}, "loading": {"workers": 0}}
+    losses = {"perceptual": 0.0, "gan": 0.0}
+    tokenizer = {"tokenizer": TINY, "losses": losses, "optim": {"lr": 1e-3}}
+    generator = {"generator": {"latent_dim": 8, "width": 32, "depth": 1, "heads": 2}}
+    for name, kind, args in (("t", "TokenizerModule", tokenizer), ("g", "GeneratorModule", generator)):
+        model = {"class_path": f"videoar.training.{kind}", "init_args": args}
+        trainer = common | {"default_root_dir": str(folder / name)}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"trainer": trainer, "model": model, "data": data}))
+    return folder
+
+
+def start(command, folder, name, *arguments):
+    clips = () if "--data.root" in arguments else ("--data.root", str(folder / "clips"))
+    return run([command, "--config", str(folder / f"{name}.yaml"), *clips, *arguments])
+
+
+def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys):
+    """fit → resume with another learning rate → predict → fit the generator on the latents."""
+    first = start("fit", place, "t")
+    last = place / "t" / "checkpoints" / "last.ckpt"
+    assert last.is_file() and (place / "t" / "config.yaml").is_file() and list((place / "t").glob("events*"))
+    assert isinstance(first.trainer.strategy.checkpoint_io, SafeCheckpointIO)
+    assert "done after 2 steps" in capsys.readouterr().err  # lines, not a bar, where stderr is no terminal
+
+    changed = ["--ckpt_path", "last", "--trainer.max_steps", "3", "--model.optim.lr", "0.5"]
+    second = start("fit", place, "t", *changed, "--model.optim.schedule", "constant")
+    assert second.model.batches_seen == 3  # went on
+    assert second.trainer.optimizers[0].param_groups[0]["lr"] == 0.5  # the command line wins over the checkpoint
+    assert yaml.safe_load((place / "t" / "config.yaml").read_text())["model"]["init_args"]["optim"]["lr"] == 0.5
+
+    latents = place / "latents"
+    start("predict", place, "t", "--ckpt_path", str(last), "--model.latents_dir", str(latents))
+    files = sorted(latents.rglob("*.safetensors"))
+    assert {path.parent.name for path in files} == {"pong", "breakout"} and len(files) == 3  # one is held out
+    assert read_latent(files[0]).shape == (8, 2, 4, 4)
+    assert latent_tokenizer(files[0]) == load_tokenizer(last).fingerprint()
+
+    cached = ["--data.root", str(latents), "--model.tokenizer", str(last), "--trainer.max_steps", "1"]
+    third = start("fit", place, "g", *cached)
+    assert third.model.network.config.class_names == ("breakout", "pong")
+    assert third.trainer.callback_metrics["train/loss"].isfinite()
+
+
+@pytest.mark.parametrize(
+    "message, expected",
+    [
+        ("unrecognized arguments: --trainer.max_step 3", "unrecognized arguments: --trainer.max_step 3"),
+        ('Parser key "trainer.max_steps":\n  Expected a <class \'int\'>. Got value: x',
+         "trainer.max_steps: Expected a int. Got value: x"),
+        (
+            'Parser key "model":\n Does not validate against any of the Union subtypes\n Errors:\n'
+            " - Problem with given class_path 'videoar.training.TokenizerModule':\n Parser key \"losses\":\n"
+            " Does not validate against any of the Union subtypes Errors: - Problem with given class_path 'x.Losses':\n"
+            " Option 'gna' is not accepted\n - Expected a <class 'NoneType'>\n Given value type: <class 'dict'>",
+            "model.losses: Option 'gna' is not accepted",
+        ),
+        ("Does not validate against any of the Union subtypes\n Errors:\n - no such preset\n - Expected a <class 'X'>",
+         "no such preset"),
+    ],
+)  # fmt: skip
+def test_messages_of_the_parser_are_reduced_to_their_heart(message, expected):
+    assert explain(message) == expected
+
+
+def test_as_list():
+    assert as_list(None) == [] and as_list("x") == ["x"] and as_list((1, 2)) == [1, 2]

@@ -97,6 +97,9 @@ def broken(kind: str, folder, encoder, frames):
         path.write_bytes(encoder(folder / "plain.mp4", frames).read_bytes()[:-1000])
     elif kind == "cut short":
         path.write_bytes(good[: len(good) * 6 // 10])
+    elif kind == "cut avi":
+        whole = encoder(folder / "good.avi", frames, "mpeg4").read_bytes()
+        path.write_bytes(whole[: len(whole) * 9 // 10])
     elif kind == "empty":
         path.touch()
     elif kind == "text":
@@ -110,7 +113,7 @@ def broken(kind: str, folder, encoder, frames):
     return path
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated", "cut short", "empty", "text", "audio"])
+@pytest.mark.parametrize("kind", ["missing", "truncated", "cut short", "cut avi", "empty", "text", "audio"])
 def test_bad_files_are_named_with_a_reason(tmp_path, encoder, frames, backend, kind):
     path = broken(kind, tmp_path, encoder, frames)
     with pytest.raises(UnreadableClip) as caught:

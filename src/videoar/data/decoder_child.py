@@ -29,19 +29,19 @@ def frames(path: str, backend: str, count: int | None, indices: list[int]) -> np
 def count(path: str, backend: str) -> tuple[int, float, int, int]:
     """Decode all frames with PyAV, then the first and last with `backend`: (frames, fps, height, width).
 
-    A file whose tail does not decode counts up to there; one without a single good frame is unreadable.
+    A file is unreadable if any of it does not decode: what decord makes of the rest depends on its threads' timing.
     """
     if Path(path).suffix.lower() in IMAGE_SUFFIXES:
         _, height, width, _ = read_image(path).shape
         return 1, 0.0, height, width
-    good, size, fault = 0, (0, 0), ""
+    good, size = 0, (0, 0)
     try:
         for frame in iterate(path):
             good, size = good + 1, (frame.shape[0], frame.shape[1])
     except UnreadableClip as error:
-        fault = error.reason
+        raise UnreadableClip(path, f"{good} frames decode, then: {error.reason}" if good else error.reason) from error
     if not good:
-        raise UnreadableClip(path, fault or "no frame decodes")
+        raise UnreadableClip(path, "no frame decodes")
     reader = open_video(path, backend, good)
     reader.get([0, len(reader) - 1])
     return len(reader), reader.fps, size[0], size[1]

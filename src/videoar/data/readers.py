@@ -2,9 +2,8 @@
 
 `decord` (default) is fast; `pyav` always works; `torchcodec` needs FFmpeg's shared libraries. All three
 number frames in presentation order and give the same pixels within codec tolerance.
-A container's own frame count is never trusted: it can be larger than what decodes, and decord then waits
-holding the interpreter lock. A reader's length is the number of packets in the file, or a smaller count that
-`videoar data check` has verified by decoding.
+A container's own frame count is never trusted: it can be larger than what decodes, and decord then waits holding the
+interpreter lock. A reader's length is the number of packets, or a smaller count that `videoar data check` has verified.
 """
 
 import re
@@ -49,7 +48,7 @@ class Reader(ABC):
 
     def get(self, indices: Sequence[int]) -> torch.Tensor:
         """The frames at `indices` (any order, repeats allowed), uint8 `[len(indices), H, W, 3]`."""
-        if len(indices) == 0 or min(indices) < 0 or max(indices) >= len(self):
+        if not len(indices) or min(indices) < 0 or max(indices) >= len(self):
             raise IndexError(f"{self.path}: frames {list(indices)[:8]} of a clip of {len(self)} frames")
         try:
             return self._decode(list(indices))
@@ -126,8 +125,7 @@ class Probe:
 
     `seekable` is false where time stamps are missing, and for AVI with B-frames (much XviD material), whose
     stamps are guessed: decord and torchcodec return the wrong frames there after a seek.
-
-    Raises `UnreadableClip` for a file that does not open, has no video or no packets, or too large frames.
+    Raises `UnreadableClip` for a file that does not open, has no video, damaged packets, or too large frames.
     """
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
@@ -142,14 +140,14 @@ class Probe:
                 if not container.streams.video:
                     raise UnreadableClip(path, "no video stream")
                 stream = container.streams.video[0]
-                self.codec = stream.codec_context.name
                 self.height, self.width = stream.codec_context.height, stream.codec_context.width
                 if self.height * self.width > max_pixels:
                     size = f"{self.width}x{self.height}"
                     raise UnreadableClip(path, f"frames of {size} exceed the limit of {max_pixels} pixels")
                 self.fps = float(stream.average_rate or stream.guessed_rate or 0)
                 ordered = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
-                packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size and not p.is_discard]
+                found = (p for p in container.demux(stream) if p.size and not p.is_discard)
+                packets = [(p.pts, p.is_keyframe, p.is_corrupt) for p in found]
         except UnreadableClip:
             raise
         except (OSError, ValueError, OverflowError) as error:  # FFmpeg's own, and metadata that is no text
@@ -157,11 +155,14 @@ class Probe:
             raise UnreadableClip(path, f"not a video, or damaged: {reason}") from error
         if not packets:
             raise UnreadableClip(path, "the video stream holds no frames")
+        # Refused here, because whether decord fails on it depends on the timing of its threads.
+        if damaged := sum(corrupt for *_, corrupt in packets):
+            raise UnreadableClip(path, f"cut short or damaged: {damaged} of {len(packets)} packets are incomplete")
         self.length = len(packets)
-        stamps = sorted(pts for pts, _ in packets if pts is not None)
+        stamps = sorted(pts for pts, *_ in packets if pts is not None)
         self.seekable = ordered and len(set(stamps)) == self.length
         self.stamps = stamps if self.seekable else []
-        self.keys = [i for i, (_, key) in enumerate(sorted(packets)) if key] if self.seekable else []
+        self.keys = [i for i, (_, key, _) in enumerate(sorted(packets)) if key] if self.seekable else []
 
 
 _READERS: dict[str, type[Any]] = {"decord": DecordReader, "pyav": PyAVReader, "torchcodec": TorchCodecReader}

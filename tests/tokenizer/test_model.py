@@ -79,6 +79,15 @@ def test_encode_refuses_other_shapes_with_the_numbers(tokenizer, shape, message)
 def test_decode_refuses_other_shapes(tokenizer):
     with pytest.raises(ValueError, match=r"\[B, 6, T', h, w\], got \[1, 5, 1, 2, 2\]"):
         tokenizer.decode(torch.zeros(1, 5, 1, 2, 2))
+    with pytest.raises(ValueError, match="at least one frame"):
+        tokenizer.decode(torch.zeros(1, 6, 0, 2, 2))
+
+
+def test_an_image_tokenizer_takes_any_number_of_frames_but_none(make_tokenizer):
+    tokenizer = make_tokenizer(temporal_kernel=1, temporal_stages=())
+    assert tokenizer.encode(torch.zeros(1, 3, 2, 16, 16)).shape[2] == 2
+    with pytest.raises(ValueError, match=r"1 \+ 1n frames, got 0"):
+        tokenizer.encode(torch.zeros(1, 3, 0, 16, 16))
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ class VideoTokenizer(nn.Module, Pretrained):
         """
         self._check_video(video)
         ratio = self.config.temporal_ratio
-        if video.shape[2] % ratio != 1 % ratio:
+        if video.shape[2] < 1 or (video.shape[2] - 1) % ratio:
             raise ValueError(f"a clip needs 1 + {ratio}n frames, got {video.shape[2]}")
         if torch.is_grad_enabled() or video.shape[2] == 1:
             return self.encoder(video)
@@ -69,8 +69,14 @@ class VideoTokenizer(nn.Module, Pretrained):
         return quantize(latent, pyramid or self._pyramid_of(*latent.shape[-2:]), straight_through)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latent [B, D, T', h, w] → video [B, 3, T, H, W], clamped to [-1, 1]."""
+        """Latent [B, D, T', h, w] → video [B, 3, T, H, W], clamped to [-1, 1] (`decoder` alone does not clamp).
+
+        Raises:
+            ValueError: another shape, or no frame.
+        """
         self._check_latent(latent)
+        if latent.shape[2] < 1:
+            raise ValueError("a latent needs at least one frame, got 0")
         if torch.is_grad_enabled() or latent.shape[2] == 1:
             return self.decoder(latent).clamp(-1, 1)
         return torch.cat(list(self.decode_stream([latent])), dim=2)
@@ -81,10 +87,8 @@ class VideoTokenizer(nn.Module, Pretrained):
 
     def pyramid(self, height: int, width: int) -> ScalePyramid:
         """The scales of a frame of `height` x `width` pixels."""
-        ratio = self.config.spatial_ratio
-        if height % ratio or width % ratio or min(height, width) < ratio:
-            raise ValueError(f"height and width must be multiples of {ratio}, got {height}x{width}")
-        return self._pyramid_of(height // ratio, width // ratio)
+        self._check_size(height, width)
+        return self._pyramid_of(height // self.config.spatial_ratio, width // self.config.spatial_ratio)
 
     @torch.no_grad()
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -139,7 +143,10 @@ class VideoTokenizer(nn.Module, Pretrained):
     def _check_video(self, video: Tensor) -> None:
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(f"a video must be [B, 3, T, H, W], got {list(video.shape)}")
-        ratio, (height, width) = self.config.spatial_ratio, video.shape[-2:]
+        self._check_size(*video.shape[-2:])
+
+    def _check_size(self, height: int, width: int) -> None:
+        ratio = self.config.spatial_ratio
         if height % ratio or width % ratio or min(height, width) < ratio:
             raise ValueError(f"height and width must be multiples of {ratio}, got {height}x{width}")
 

@@ -78,7 +78,8 @@ class TrainingModule(LightningModule):
     def window(self, batch_idx: int) -> tuple[int, bool]:
         """(batches in this batch's accumulation window, is this its last); a window never crosses an epoch's end."""
         start = batch_idx - batch_idx % self.loop.accumulate
-        size = int(min(self.loop.accumulate, self.trainer.num_training_batches - start))
+        left = self.trainer.num_training_batches - start
+        size = int(min(self.loop.accumulate, left)) if left > 0 else self.loop.accumulate
         return size, batch_idx + 1 == start + size
 
     def descend(

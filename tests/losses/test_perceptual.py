@@ -80,13 +80,14 @@ def test_wrong_or_broken_weights_are_refused(tmp_path, videos, alex_weights):
 
 
 def test_multiscale_gradient_matches_its_formula(videos):
-    x, y = (video.double().transpose(1, 2).flatten(0, 1) for video in videos)
+    x, y = (video.double() for video in videos)
     terms = []
     for size in (64, 32):
         dx = (x[..., 1:] - x[..., :-1]) - (y[..., 1:] - y[..., :-1])
         dy = (x[..., 1:, :] - x[..., :-1, :]) - (y[..., 1:, :] - y[..., :-1, :])
-        terms.append(dx.abs().mean() + dy.abs().mean())
-        x, y = (z.reshape(4, 3, size // 2, 2, size // 2, 2).mean((3, 5)) for z in (x, y))
+        dt = (x[:, :, 1:] - x[:, :, :-1]) - (y[:, :, 1:] - y[:, :, :-1])
+        terms.append(dx.abs().mean() + dy.abs().mean() + dt.abs().mean())
+        x, y = (z.reshape(2, 3, 2, size // 2, 2, size // 2, 2).mean((4, 6)) for z in (x, y))
     torch.testing.assert_close(MultiscaleGradient(levels=2)(*videos).double(), sum(terms) / 2, rtol=1e-5, atol=0)
 
 
@@ -96,6 +97,17 @@ def test_multiscale_gradient_sees_blur_that_l1_hardly_sees():
     shifted = stripes * 0.5  # half the contrast: same edges, half as strong
     assert loss(stripes, stripes) == 0
     assert loss(stripes * 0, stripes) == pytest.approx(2 * loss(shifted, stripes).item())
+
+
+def test_multiscale_gradient_prefers_a_moving_thing_to_a_frozen_one():
+    moving = torch.zeros(1, 3, 8, 32, 32)
+    for t in range(8):
+        moving[:, :, t, 12:16, 4 * t : 4 * t + 4] = 1.0
+    frozen, late = moving.mean(2, keepdim=True).expand_as(moving), 0.9 * moving
+    loss = MultiscaleGradient()
+    assert loss(late, moving) < 0.2 * loss(frozen, moving)
+    by_frame = torch.stack([loss(frozen[:, :, t : t + 1], moving[:, :, t : t + 1]) for t in range(8)]).mean()
+    assert loss(frozen, moving) > 1.2 * by_frame  # the frozen video pays for its motion on top of its edges
 
 
 @pytest.mark.parametrize("loss", [MultiscaleGradient(), Perceptual("alex")])

@@ -1,7 +1,7 @@
 """The perceptual term of the tokenizer's objective, on each frame (paper §4.1), and one without weights.
 
-    lpips_vgg | lpips_alex    LPIPS (lpips package): its calibrated layers ship with the package, the
-    backbone does not multiscale_gradient       edges at several sizes: no network, nothing to download
+    lpips_vgg | lpips_alex    LPIPS (lpips package): its calibrated layers ship with the package, the backbone does not
+    multiscale_gradient       edges and motion at several sizes: no network, nothing to download
     none                      switched off
 
 Nothing is downloaded here. The backbone comes from `weights_path` or from torchvision's cache.
@@ -42,8 +42,8 @@ def perceptual_loss(name: PerceptualName, weights_path: str | None = None) -> nn
     raise ValueError(f"unknown perceptual loss {name!r}: lpips_vgg, lpips_alex, multiscale_gradient or none")
 
 
-def _frames(video: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Two videos [B, C, T, H, W] as float32 frames [B·T, C, H, W].
+def _check(video: Tensor, other: Tensor) -> None:
+    """Two videos [B, C, T, H, W] that can be compared.
 
     Raises:
         ValueError: shapes that differ, or frames below 32 pixels, where the deepest features are empty. They
@@ -54,10 +54,8 @@ def _frames(video: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     if min(video.shape[-2:]) < MIN_SIDE:
         raise ValueError(
             f"the perceptual loss needs frames of at least {MIN_SIDE}x{MIN_SIDE} pixels,"
-            f" got {video.shape[-2]}x{video.shape[-1]}; use perceptual: none"
+            f" got {video.shape[-2]}x{video.shape[-1]}; use perceptual_net: none"
         )
-    first, second = (x.float().transpose(1, 2).flatten(0, 1) for x in (video, other))
-    return first, second
 
 
 class Perceptual(nn.Module):
@@ -96,7 +94,8 @@ class Perceptual(nn.Module):
     def forward(self, video: Tensor, target: Tensor) -> Tensor:
         """LPIPS of [B, 3, T, H, W] in [-1, 1] against another, meaned over frames."""
         with torch.autocast(video.device.type, enabled=False):
-            x_NCHW, y_NCHW = _frames(video, target)
+            _check(video, target)
+            x_NCHW, y_NCHW = (x.float().transpose(1, 2).flatten(0, 1) for x in (video, target))
             network = self.network(video.device)
             x_features = network.net(network.scaling_layer(x_NCHW))
             y_features = network.net(network.scaling_layer(y_NCHW))
@@ -119,7 +118,7 @@ def _backbone_file(net: str, weights_path: str | None) -> Path:
         raise UserError(
             f"LPIPS needs torchvision's {name} weights, and {path} does not exist. Fetch them once with"
             f" `python -c \"import torchvision; torchvision.models.{name}(weights='DEFAULT')\"`, give their"
-            " path as perceptual_weights, or choose `perceptual: multiscale_gradient` (needs no download)"
+            " path as perceptual_weights, or choose `perceptual_net: multiscale_gradient` (needs no download)"
         )
     return path
 
@@ -146,11 +145,11 @@ def _build_lpips(net: str, backbone: Path) -> nn.Module:
 
 
 class MultiscaleGradient(nn.Module):
-    """L1 distance of spatial differences at several sizes, frame by frame; a scalar. Needs no weights.
+    """L1 distance of differences along height, width and time at several frame sizes; a scalar. Needs no weights.
 
-    It is not perceptual: it only makes lost edges as expensive as lost brightness, at each size, which is
-    what keeps small reconstructions from blurring. Use it where LPIPS' backbone cannot be had, and do not
-    compare its value with LPIPS.
+    It is not perceptual: it only makes lost edges and lost motion as expensive as lost brightness, at each size,
+    which keeps small reconstructions from blurring and small things moving. Use it where LPIPS' backbone cannot
+    be had, and do not compare its value with LPIPS.
 
     Args:
         levels: how often the frames are halved (fewer if a side would fall below 4 pixels).
@@ -166,14 +165,15 @@ class MultiscaleGradient(nn.Module):
         return f"levels={self.levels}"
 
     def forward(self, video: Tensor, target: Tensor) -> Tensor:
-        """The distance of [B, 3, T, H, W] from another video, meaned over levels and frames."""
+        """The distance of [B, 3, T, H, W] from another video, meaned over levels."""
         with torch.autocast(video.device.type, enabled=False):
-            x_NCHW, y_NCHW = _frames(video, target)
-            error = x_NCHW - y_NCHW  # differences and means are linear, so one pyramid of the error is enough
+            _check(video, target)
+            error = video.float() - target.float()  # differences and means are linear: one pyramid is enough
+            axes = (2, 3, 4) if error.shape[2] > 1 else (3, 4)
             terms = []
             for _ in range(self.levels):
-                terms.append(error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
+                terms.append(torch.stack([error.diff(dim=axis).abs().mean() for axis in axes]).sum())
                 if min(error.shape[-2:]) < 8:
                     break
-                error = F.avg_pool2d(error, 2)
+                error = F.avg_pool3d(error, (1, 2, 2))
             return torch.stack(terms).mean()

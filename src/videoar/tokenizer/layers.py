@@ -17,6 +17,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.backends import mkldnn
 
+from videoar.kernels import enabled
+from videoar.kernels.group_norm import group_norm
+
 Triple = tuple[int, int, int]
 CHANNELS_LAST = torch.channels_last_3d
 
@@ -65,7 +68,8 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, paddi
     x, weight = x.contiguous(memory_format=CHANNELS_LAST), weight.contiguous(memory_format=CHANNELS_LAST)
     small = x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480
     inference = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
-    if small and inference and x.device.type == "cpu" and x.dtype == torch.float32 and mkldnn.is_available():
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    if small and inference and plain and mkldnn.is_available() and enabled("conv3d"):
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
     return F.conv3d(x, weight, bias, stride, padding)
 
@@ -103,7 +107,7 @@ class FrameNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # a view in channels-last memory
         with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
-            y = F.group_norm(frames, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+            y = group_norm(frames, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 

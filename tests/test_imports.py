@@ -12,6 +12,7 @@ import videoar
 SOURCE = Path(videoar.__file__).parent
 ORDER = [
     {"errors"},
+    {"shipped"},
     {"pretrained"},
     {"kernels"},
     {"bits"},

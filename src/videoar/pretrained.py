@@ -1,4 +1,8 @@
-"""Saving and loading models as safetensors + config.json: plain PyTorch, a local folder or the Hugging Face hub."""
+"""Saving and loading models as safetensors + config.json: a local folder, a shipped model or the Hugging Face hub.
+
+A folder holds one network, or `generator/` and `tokenizer/`, each with its own. Large weights are split into files with
+an index, as everywhere on the hub.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin, save_torch_state_dict, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from videoar.errors import UserError
+from videoar.shipped import shipped
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 
 def config_from_dict(config_class: type, values: dict[str, Any], source: str = "config") -> Any:
@@ -40,63 +45,73 @@ class Pretrained(PyTorchModelHubMixin):
     """Gives a model `save_pretrained`, `from_pretrained`, `push_to_hub` and `fingerprint`.
 
     A subclass is an `nn.Module` whose constructor takes one dataclass of plain data, kept as `self.config`, and that
-    names the dataclass in `config_class`.
+    names the dataclass in `config_class`, and in `part` its subfolder of a folder with several networks.
     """
 
     config_class: ClassVar[type]
+    part: ClassVar[str]
     config: Any
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
-        """Write `config.json` and `model.safetensors` to a folder; each file appears whole or not at all."""
+    def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB", **kwargs: Any) -> str | None:
+        """Write `config.json` and the weights to a folder; each file appears whole or not at all.
+
+        Args:
+            max_shard_size: weights beyond it are split into `model-00001-of-0000N.safetensors`, … and an index.
+        """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
         try:
-            self._save_pretrained(scratch)
+            self._save_pretrained(scratch, max_shard_size)
+            written = {path.name for path in scratch.iterdir()}
             for path in sorted(scratch.iterdir()):
                 os.replace(path, folder / path.name)
+            for stale in {*folder.glob("model*.safetensors"), folder / INDEX}:
+                if stale.name not in written:
+                    stale.unlink(missing_ok=True)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return None
 
-    def _save_pretrained(self, save_directory: Path) -> None:
+    def _save_pretrained(self, save_directory: Path, max_shard_size: str = "5GB") -> None:
         state = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}  # type: ignore[attr-defined]
-        save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
+        save_torch_state_dict(state, save_directory, max_shard_size=max_shard_size)
         config = {"model": type(self).__name__, **asdict(self.config)}
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """Load a model in eval mode from a folder, or from a hub name such as `user/model`.
+        """Load a model in eval mode from a folder, a shipped name such as `videoar-atari`, or a hub name `user/model`.
 
-        Keyword arguments: `revision`, `cache_dir`, `token` (hub), `dtype` (of the parameters, default as saved).
+        Keyword arguments: `revision`, `cache_dir`, `token` (hub), `dtype` (of the parameters, default float32).
 
         Raises:
             UserError: a missing folder or file, a file that is no safetensors file or is truncated, a config of another
                 model, or weights that do not fit it (with the keys).
         """
         dtype = kwargs.pop("dtype", None)
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            config_path, weights_path = folder / CONFIG, folder / WEIGHTS
-            for path in (config_path, weights_path):
-                if not path.is_file():
-                    raise UserError(f"{folder} holds no {path.name}: not a saved {cls.__name__}")
-        elif folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or str(folder).startswith("."):
-            raise UserError(f"{folder} is no folder with a saved {cls.__name__}")
-        else:
-            config_path, weights_path = cls._download(str(pretrained_model_name_or_path), kwargs)
-        model = cls(cls._read_config(config_path))
-        model._load(weights_path)
+        folder = cls._folder(pretrained_model_name_or_path, kwargs)
+        if not (folder / CONFIG).is_file() and (folder / cls.part).is_dir():
+            folder = folder / cls.part
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"{folder} holds no {CONFIG}: not a saved {cls.__name__}")
+        model = cls(cls._read_config(folder / CONFIG))
+        load_strict(model, _read_weights(folder, cls.__name__), str(folder / WEIGHTS))  # type: ignore[arg-type]
         return model.to(dtype).eval() if dtype is not None else model.eval()  # type: ignore[attr-defined]
 
     @classmethod
-    def _download(cls, name: str, options: dict[str, Any]) -> tuple[Path, Path]:
+    def _folder(cls, name: str | Path, options: dict[str, Any]) -> Path:
+        """The local folder of a name, downloaded if the hub has it."""
+        folder = Path(name)
+        if folder.is_dir():
+            return folder
+        if (known := shipped_model(name)) is not None:
+            return known
+        if folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or str(folder).startswith("."):
+            raise UserError(f"{folder} is no folder with a saved {cls.__name__}")
+        wanted = [f"{place}{file}" for place in ("", f"{cls.part}/") for file in (CONFIG, "model*.safetensors", INDEX)]
         try:
-            return (
-                Path(hf_hub_download(name, CONFIG, **options)),
-                Path(hf_hub_download(name, WEIGHTS, **options)),
-            )
+            return Path(snapshot_download(str(name), allow_patterns=wanted, **options))
         except Exception as error:  # the hub raises many kinds; each means that the model cannot be had
             raise UserError(f"{name} is neither a local folder nor a model the hub gives: {error}") from error
 
@@ -110,13 +125,6 @@ class Pretrained(PyTorchModelHubMixin):
             raise UserError(f"{path} does not describe a {cls.__name__}")
         return config_from_dict(cls.config_class, values, str(path))
 
-    def _load(self, path: Path) -> None:
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-        load_strict(self, state, str(path))  # type: ignore[arg-type]
-
     def fingerprint(self) -> str:
         """Short sha256 of the weights and what they mean; models whose fingerprints agree compute the same function."""
         digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
@@ -124,6 +132,32 @@ class Pretrained(PyTorchModelHubMixin):
             digest.update(name.encode())
             digest.update(value.detach().float().contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def shipped_model(name: str | Path) -> Path | None:
+    """The folder of a model that comes with videoar, such as `videoar-atari`; None if there is none of that name."""
+    if not str(name).startswith("videoar-") or len(Path(name).parts) != 1:
+        return None
+    return shipped(f"assets/{name}")
+
+
+def _read_weights(folder: Path, kind: str) -> dict[str, torch.Tensor]:
+    """The state dict in `model.safetensors`, or in the files that the index names."""
+    names = [WEIGHTS]
+    if (folder / INDEX).is_file():
+        try:
+            names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"{folder / INDEX} is no index of weights: {error!r}") from error
+    state: dict[str, torch.Tensor] = {}
+    for path in (folder / name for name in names):
+        if path.parent != folder or not path.is_file():
+            raise UserError(f"{folder} holds no {path.name}: not a saved {kind}")
+        try:
+            state |= load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    return state
 
 
 def load_strict(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str) -> None:

@@ -13,7 +13,7 @@ from videoar.metrics.features.atari import ARRANGEMENTS, AtariFeatures, frame_em
 from videoar.metrics.features.base import file_sha256, weights_sha256
 from videoar.metrics.features.i3d import I3D, Unit, load_i3d, same_padding
 from videoar.metrics.features.registry import load_features
-from videoar.metrics.shipped import shipped
+from videoar.shipped import shipped
 
 # ---- I3D ---------------------------------------------------------------------------------------------------
 

@@ -136,10 +136,11 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 def _twin(path: str) -> ModelTwin:
     """The tokenizer of a checkpoint or folder, with the generator if it holds one."""
     from videoar.metrics.models import ModelTwin
+    from videoar.pretrained import shipped_model
     from videoar.training.checkpoint import load_models, load_tokenizer
     from videoar.training.checkpoint_io import read_checkpoint
 
-    place = Path(path)
+    place = shipped_model(path) or Path(path)
     if place.is_file():
         has_generator = read_checkpoint(place, mmap=True).get("videoar", {}).get("kind") == "generator"
     else:

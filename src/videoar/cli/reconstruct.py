@@ -79,15 +79,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _load(path: str) -> VideoTokenizer:
     """The tokenizer at `path`; a folder of weights loads without Lightning, which alone takes 300 MB of memory."""
-    folder = Path(path)
-    for place in (folder / "tokenizer", folder):
-        if (place / "config.json").is_file():
-            from videoar.tokenizer.model import VideoTokenizer
+    if Path(path).is_file():
+        from videoar.training.checkpoint import load_tokenizer
 
-            return VideoTokenizer.from_pretrained(place).requires_grad_(False)
-    from videoar.training.checkpoint import load_tokenizer
+        return load_tokenizer(path)
+    from videoar.tokenizer.model import VideoTokenizer
 
-    return load_tokenizer(path)
+    return VideoTokenizer.from_pretrained(path).requires_grad_(False)
 
 
 def reconstruct(

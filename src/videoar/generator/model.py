@@ -49,6 +49,7 @@ class VideoAR(nn.Module, Pretrained):
     """
 
     config_class: ClassVar[type] = GeneratorConfig
+    part: ClassVar[str] = "generator"
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from typing import Any
 
 from videoar.errors import UserError
 from videoar.metrics.preprocess import RESIZES
-from videoar.metrics.shipped import shipped
+from videoar.shipped import shipped
 
 _CHOICES = {
     "select": ("first", "random"),

@@ -35,6 +35,7 @@ class VideoTokenizer(nn.Module, Pretrained):
     """
 
     config_class: ClassVar[type] = TokenizerConfig
+    part: ClassVar[str] = "tokenizer"
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from videoar.data.files import atomic_folder
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
-    """The tokenizer of a .ckpt (of either kind of run), an exported folder, or a hub name; frozen, eval mode.
+    """The tokenizer of a .ckpt (of either kind of run), an exported folder, or a name; frozen, eval mode.
 
     Args:
         ema: of a tokenizer's run, take the averaged weights rather than the last ones.
@@ -39,13 +40,12 @@ def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
         content = read_checkpoint(place, mmap=True)
         tokenizer = tokenizer_from(content, str(place), ema)
     else:
-        inner = place / "tokenizer"
-        tokenizer = VideoTokenizer.from_pretrained(inner if inner.is_dir() else path)
+        tokenizer = VideoTokenizer.from_pretrained(path)
     return tokenizer.requires_grad_(False).eval()
 
 
 def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoTokenizer]:
-    """Generator and tokenizer of a generator's .ckpt or of an exported folder; frozen, eval mode.
+    """Generator and tokenizer of a generator's .ckpt, an exported folder, or a name; frozen, eval mode.
 
     Raises:
         UserError: the path is missing, broken, holds no generator, or its tokenizer does not belong to it.
@@ -60,16 +60,21 @@ def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoToken
         load_strict(generator, _weights(content, "generator", ema), str(place))
         tokenizer = tokenizer_from(content, str(place))
     else:
-        for part in ("generator", "tokenizer"):
-            if not (place / part).is_dir():
-                raise UserError(f"{place} is neither a checkpoint nor a folder with generator/ and tokenizer/")
-        generator = VideoAR.from_pretrained(place / "generator")
-        tokenizer = VideoTokenizer.from_pretrained(place / "tokenizer")
+        if place.is_dir() and not all((place / part).is_dir() for part in ("generator", "tokenizer")):
+            raise UserError(f"{place} is neither a checkpoint nor a folder with generator/ and tokenizer/")
+        generator, tokenizer = VideoAR.from_pretrained(path), VideoTokenizer.from_pretrained(path)
     check_pair(generator, tokenizer)
     return generator.requires_grad_(False).eval(), tokenizer.requires_grad_(False).eval()
 
 
-def export(checkpoint: str | Path, out: str | Path, ema: bool = True, overwrite: bool = False) -> Path:
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    ema: bool = True,
+    overwrite: bool = False,
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: str = "5GB",
+) -> Path:
     """Write a checkpoint's models as safetensors + config.json; the folder appears whole or not at all.
 
     A tokenizer's run gives `out` itself, a generator's run `out/generator` and `out/tokenizer`.
@@ -77,6 +82,8 @@ def export(checkpoint: str | Path, out: str | Path, ema: bool = True, overwrite:
     Args:
         ema: averaged weights rather than the last ones.
         overwrite: replace an `out` that is an exported model.
+        dtype: of the stored weights; the tokenizer's fingerprint is that of the rounded ones.
+        max_shard_size: weights beyond it are split into several files.
 
     Raises:
         UserError: a broken checkpoint, or an `out` that exists and may not be replaced.
@@ -89,10 +96,11 @@ def export(checkpoint: str | Path, out: str | Path, ema: bool = True, overwrite:
     with atomic_folder(target) as folder:
         if _kind(content, str(checkpoint)) == "generator":
             generator, tokenizer = load_models(checkpoint, ema)
-            generator.save_pretrained(folder / "generator")
-            tokenizer.save_pretrained(folder / "tokenizer")
+            tokenizer.to(dtype).save_pretrained(folder / "tokenizer", max_shard_size)
+            generator.config.tokenizer_fingerprint = tokenizer.fingerprint()
+            generator.to(dtype).save_pretrained(folder / "generator", max_shard_size)
         else:
-            tokenizer_from(content, str(checkpoint), ema).save_pretrained(folder)
+            tokenizer_from(content, str(checkpoint), ema).to(dtype).save_pretrained(folder, max_shard_size)
     if replaced:
         shutil.rmtree(out)
         target.rename(out)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from videoar.data.files import atomic_path
 from videoar.errors import UserError
 from videoar.metrics.features.base import FeatureNet, existing, file_sha256
-from videoar.metrics.shipped import shipped
+from videoar.shipped import shipped
 
 ARRANGEMENTS = ("forwards", "backwards", "shuffled", "frozen")
 SIZE = 128  # pixels a side

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from videoar.errors import UserError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped(relative: str) -> Path:

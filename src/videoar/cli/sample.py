@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
-    add("--model", required=True, metavar="PATH", help="a generator checkpoint (.ckpt) or an exported folder")
+    add(
+        "--model",
+        default="videoar-atari",
+        metavar="PATH",
+        help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",
+    )
     add(
         "--label",
         action="append",
@@ -62,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="visual prefix guidance strength (default 0: off)",
     )
+    add("--grid", action="store_true", help="also write grid.gif and grid.png, one row a label or prompt")
     add("--seed", type=int, default=0, help="video i uses seed + i (default 0)")
     add("--batch", type=int, default=8, help="videos sampled together (default 8)")
     add("--device", default=None, help="cpu, cuda, … (default: cuda if there is one)")
@@ -92,12 +98,16 @@ def run(args: argparse.Namespace) -> int:
     size = _size(args.size, generator.config.size)
     jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
     prefix = _prefix(args, size)
-    written = []
+    written: list[dict[str, Any]] = []
+    videos: list[Tensor] = []
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
-        written += _sample_batch(
-            args, generator, tokenizer, part, size, options, prefix, f"{start + len(part)}/{len(jobs)}"
-        )
+        which = f"{start + len(part)}/{len(jobs)}"
+        files, clips = _sample_batch(args, generator, tokenizer, part, size, options, prefix, which)
+        written += files
+        videos += clips if args.grid else []
+    if args.grid:
+        _write_grid(args, [str(value) for value, _ in jobs[:: args.num]], videos)
     settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
     settings |= {"size": list(size), "device": device, "options": asdict(options), "torch": torch.__version__}
     settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": written}
@@ -163,8 +173,8 @@ def _sample_batch(
     options: SamplingOptions,
     prefix: Tensor | None,
     which: str,
-) -> list[dict[str, Any]]:
-    """Sample one batch, writing frames while later ones are sampled."""
+) -> tuple[list[dict[str, Any]], list[Tensor]]:
+    """Sample one batch, writing frames while later ones are sampled: what was written, and the videos."""
     from contextlib import ExitStack
 
     import torch
@@ -185,9 +195,21 @@ def _sample_batch(
             for clip, writer, frames in zip(part, writers, kept):
                 writer.write(clip)
                 frames.append(clip)
-    for stem, frames in zip(stems, kept):
-        write_gif(stem.with_suffix(".gif"), torch.cat(frames, dim=1), args.fps)
-    return [{"file": stem.name + ".mp4", "condition": value, "seed": seed} for stem, (value, seed) in zip(stems, jobs)]
+    videos = [torch.cat(frames, dim=1) for frames in kept]
+    for stem, video in zip(stems, videos):
+        write_gif(stem.with_suffix(".gif"), video, args.fps)
+    files_of = zip(stems, jobs)
+    return [{"file": f"{stem.name}.mp4", "condition": value, "seed": seed} for stem, (value, seed) in files_of], videos
+
+
+def _write_grid(args: argparse.Namespace, names: list[str], videos: list[Tensor]) -> None:
+    """All videos as one GIF, and five frames of each row's first as one picture."""
+    from videoar.data.writers import contact_sheet, tile, write_gif, write_png
+
+    rows = [videos[start : start + args.num] for start in range(0, len(videos), args.num)]
+    scale = max(1, 128 // videos[0].shape[-1])
+    write_gif(Path(args.out) / "grid.gif", tile(rows).repeat(scale, 1).repeat(scale, 2), args.fps)
+    write_png(Path(args.out) / "grid.png", contact_sheet([row[:1] for row in rows], 5, names, scale))
 
 
 def _stream(

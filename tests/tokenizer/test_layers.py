@@ -36,7 +36,7 @@ def test_folded_upsample_is_nearest_upsampling_then_convolution(kernel, time, fr
     layer, x = Upsample(4, kernel, time), torch.randn(2, 4, frames, 3, 5)
     large = F.interpolate(x, scale_factor=(2 if time else 1, 2, 2), mode="nearest")
     large = first_repeated(large[:, :, 1:] if time else large, kernel - 1)
-    plain = F.conv3d(large, three_taps(layer), layer.bias[:4], padding=(0, 1, 1))
+    plain = F.conv3d(large, three_taps(layer), layer.bias[-4:], padding=(0, 1, 1))
     assert layer(x).shape == (2, 4, 2 * frames - 1 if time else frames, 6, 10)
     assert_close(layer(x), plain, atol=1e-5, rtol=0)
     if not time:  # with time, the two phases have gradients of their own
@@ -46,11 +46,22 @@ def test_folded_upsample_is_nearest_upsampling_then_convolution(kernel, time, fr
 
 
 def three_taps(layer):
-    """The kernel whose fold a fresh layer's two phases are: y = (a + b, c), z = (a, b + c)."""
+    """The kernel whose fold a fresh layer's two phases are: y = (a + b, c), z = (a, b + c); it holds [y − z | z]."""
     if not layer.time:
         return layer.weight
-    (y0, y1), (z0, _) = (phase.unbind(2) for phase in layer.weight.chunk(2))
-    return torch.stack([z0, y0 - z0, y1], dim=2)
+    (b, _), (a, b_and_c) = (phase.unbind(2) for phase in layer.weight.chunk(2))
+    return torch.stack([a, b, b_and_c - b], dim=2)
+
+
+def test_what_images_teach_holds_for_a_still_video():
+    layer, image = Upsample(4, 3, True), torch.randn(1, 4, 1, 3, 5)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (layer(image) - 1).square().mean().backward()
+        optimizer.step()
+    still = layer(image.repeat(1, 1, 3, 1, 1))
+    assert_close(still, layer(image).expand_as(still), atol=1e-5, rtol=0)
 
 
 def test_the_two_frames_of_a_cell_part_under_training():

@@ -141,10 +141,11 @@ def _rename(key: str, levels: int) -> str:
 def _inflate(weight: Tensor, own: Tensor, random: bool) -> Tensor:
     """A 2D kernel [O, I, h, w] in the last temporal slice of our [O, I, t, h, w]; the slices before: zero, or our own.
 
-    A layer that doubles time has two kernels and biases, for the two frames it makes; they start alike.
+    A layer that doubles time has two kernels and biases: the second is that of the later of the two frames it makes,
+    the first what the earlier one has more. The frames start alike.
     """
     if own.shape[0] == 2 * weight.shape[0]:
-        weight = torch.cat([weight, weight])
+        weight = torch.cat([torch.zeros_like(weight), weight])
     if weight.ndim != 4 or own.shape != (*weight.shape[:2], own.shape[2], *weight.shape[2:]):
         return weight
     inflated = own.clone() if random else torch.zeros_like(own)

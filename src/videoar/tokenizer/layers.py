@@ -147,8 +147,9 @@ class Upsample(nn.Conv3d):
         pixels     [  .   ][  y   z  ][    .    ]       y = (w0 + w1)·cell[j-1] + w2·cell[j]
                                                         z = w0·cell[j-1] + (w1 + w2)·cell[j]
 
-    In time it starts as the same, but y and z are kernels of their own, [y | z] along the output channels. Tied, the
-    frames of one cell differ only where neighbouring cells do, and training settles for a video that never moves.
+    In time it starts as the same, but y and z are kernels of their own: tied, the frames of one cell differ only where
+    neighbouring cells do, and training settles for a video that never moves. The parameters are [y − z | z] along
+    the output channels, so that y follows z while z alone learns, from images, which are single frames.
     """
 
     def __init__(self, channels: int, temporal_kernel: int, time: bool) -> None:
@@ -156,15 +157,18 @@ class Upsample(nn.Conv3d):
         self.time = time
         if time:
             assert self.bias is not None
-            self.weight = nn.Parameter(_fold(self.weight.detach(), 2))
-            self.bias = nn.Parameter(self.bias.detach().repeat(2))
+            y, z = _fold(self.weight.detach(), 2).chunk(2)
+            self.weight = nn.Parameter(torch.cat([y - z, z]))
+            self.bias = nn.Parameter(torch.cat([torch.zeros_like(self.bias), self.bias.detach()]))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         assert self.bias is not None
         start = stream is None or stream.tail(self) is None
-        weight, bias, phases = self.weight, self.bias, 2 if self.time else 1
-        if self.time and start and x.shape[2] == 1:  # the first cell has one frame only, its z
-            weight, bias, phases = weight.chunk(2)[1], bias.chunk(2)[1], 1
+        weight, bias, phases = self.weight, self.bias, 1
+        if self.time:
+            (more, weight), (more_bias, bias) = weight.chunk(2), bias.chunk(2)
+            if not start or x.shape[2] > 1:  # the first cell has one frame only, its z
+                weight, bias, phases = torch.cat([weight + more, weight]), torch.cat([bias + more_bias, bias]), 2
         x, weight = with_past(self, x, _fold(_fold(weight, 4), 3), 1 if self.time else 2, stream)
         y = conv3d(x, weight, bias.repeat(4), stride=(1, 1, 1), padding=(0, 1, 1))
         y = rearrange(y, "b (q r p c) t h w -> b (t p) (h q) (w r) c", p=phases, q=2, r=2)

@@ -74,7 +74,7 @@ def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys):
     [
         ("unrecognized arguments: --trainer.max_step 3", "unrecognized arguments: --trainer.max_step 3"),
         ('Parser key "trainer.max_steps":\n  Expected a <class \'int\'>. Got value: x',
-         "trainer.max_steps: Expected a int. Got value: x"),
+         "trainer.max_steps: expected int, got x"),
         (
             'Parser key "model":\n Does not validate against any of the Union subtypes\n Errors:\n'
             " - Problem with given class_path 'videoar.training.TokenizerModule':\n Parser key \"losses\":\n"

@@ -95,11 +95,27 @@ def as_list(value: Any) -> list[Any]:
 
 
 def explain(message: str) -> str:
-    """The heart of jsonargparse's message: which key, and what is wrong with it."""
-    text = " ".join(message.split())
-    keys = re.findall(r'Parser key "([^"]+)":', text)
-    reason = text.rsplit("Problem with given class_path ", 1)[-1].split(": ", 1)[-1] if "class_path" in text else text
-    reason = re.split(r" - Expected a <class| Given value type", reason)[0].rsplit("Errors: - ", 1)[-1]
-    reason = re.sub(r'Parser key "[^"]+": ', "", reason)
-    reason = re.sub(r"<class '([\w.]+)'>", lambda match: match[1].rsplit(".", 1)[-1], reason)
-    return f"{'.'.join(keys)}: {reason}" if keys else reason
+    """jsonargparse's message as `key.path: what is wrong`; of nested unions of types only the innermost counts."""
+    text = re.sub(r" Subclass types expect one of: .*?\(implicit class_path\)", "", " ".join(message.split()))
+    keys = ".".join(re.findall(r'Parser key "([^"]+)":', text))
+    heart, _, rest = text.rpartition("Errors: - ")[2].partition(" Given value type: ")
+    heart = re.sub(r"Problem with given class_path '[^']*': |Parser key \"[^\"]+\": ", "", heart)
+    expected, other = [], []
+    parts = heart.split(" - ")
+    for part in parts[:1] if "Got value: " in parts[0] else parts:  # what a nested key got; the rest are its parent's
+        known = re.match(r"(?:Expected an? |Not a valid subclass of )(<class .*?>|typing\.\S+\[.*?\]|[\w.]+$)", part)
+        (expected if known else other).append(_type_name(known[1]) if known else part)
+    reason = " - ".join(other).replace(". Got value: ", ", got ")
+    if expected and not other:
+        value = parts[0].partition("Got value: ")[2] or rest.partition("Given value: ")[2].split(" - Expected a")[0]
+        reason = f"expected {' or '.join(dict.fromkeys(expected))}, got {value[:80]}"
+    return f"{keys}: {reason}" if keys else reason
+
+
+def _type_name(type_: str) -> str:
+    """A type as a writer of YAML knows it."""
+    if type_.startswith("typing.Literal["):
+        return f"one of {type_[15:-1]}"
+    name = re.sub(r"<class '(.*)'>", r"\1", type_).rsplit(".", 1)[-1]
+    yaml_names = {"NoneType": "null", "tuple": "a list", "list": "a list", "Iterable": "a list", "dict": "a mapping"}
+    return yaml_names.get(name, name)

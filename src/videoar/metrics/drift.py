@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from videoar.metrics.pixels import frame_psnr
 from videoar.metrics.preprocess import check_video, frames_of, to_bytes
-from videoar.metrics.reconstruction import frame_psnr
 
 MEASURES = ("sharpness", "contrast", "saturation", "colour_shift", "motion")
 

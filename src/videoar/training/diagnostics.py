@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videoar.bits.bsq import bit_usage
 from videoar.bits.residual import Quantized
-from videoar.metrics.reconstruction import frame_psnr
+from videoar.metrics.pixels import frame_psnr
 
 
 @torch.no_grad()

@@ -100,7 +100,8 @@ def explain(message: str) -> str:
     keys = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     heart, _, rest = text.rpartition("Errors: - ")[2].partition(" Given value type: ")
     heart = re.sub(r"Problem with given class_path '[^']*': |Parser key \"[^\"]+\": ", "", heart)
-    expected, other = [], []
+    expected: list[str] = []
+    other: list[str] = []
     parts = heart.split(" - ")
     for part in parts[:1] if "Got value: " in parts[0] else parts:  # what a nested key got; the rest are its parent's
         known = re.match(r"(?:Expected an? |Not a valid subclass of )(<class .*?>|typing\.\S+\[.*?\]|[\w.]+$)", part)

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("videoar.cli.convert", "turn other projects' weights into ours"),
     "export": ("videoar.cli.export", "turn a checkpoint into a folder of safetensors and config.json"),
     "benchmark": ("videoar.cli.benchmark", "time tokenizer, generator and data on this machine"),
+    "plan": ("videoar.cli.plan", "memory and time that a run will need, before it runs"),
     "demo": ("videoar.cli.demo", "data, training and samples in minutes"),
 }
 

@@ -1,0 +1,98 @@
+"""`videoar plan memory|cluster`: what a run will need, counted on tensors without data; nothing is downloaded.
+
+examples:
+  videoar plan memory --preset videoar-l                        # training and sampling of 17x128x128 clips
+  videoar plan memory --preset videoar-4b --frames 65 --size 384 672
+  videoar plan memory --preset atari --measure --batch 2        # also really train for two steps and compare
+  videoar plan memory --out benchmarks/results/memory           # all presets (half an hour on one core)
+  videoar plan cluster --preset videoar-4b --devices 64 --memory 80 --tflops 989 --mfu 0.4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from videoar.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-command a question."""
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="memory|cluster")
+    add = _sub(jobs, "memory", "what fits a GPU: presets against 8, 24, 80 and 141 GB")
+    add("--preset", help="of the generator, with its tokenizer: atari, videoar-l, … (default: the whole shipped table)")
+    add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
+    add("--size", type=int, nargs="+", default=[128], metavar="PX", help="side, or height and width (default 128)")
+    add("--what", nargs="+", choices=["tokenizer", "generator", "sampling"], help="default: all three")
+    add("--measure", action="store_true", help="also train for two steps and put the measured peak beside the computed")
+    add("--batch", type=int, default=1, help="clips a batch, with --measure (default 1)")
+    add("--device", default="cpu", help="with --measure (default cpu)")
+    add("--out", metavar="DIR", help="write memory.json and memory.md here")
+    add = _sub(jobs, "cluster", "a sharded generator's training on paper: memory, tokens, time, data, checkpoints")
+    add("--preset", default="videoar-4b", help="of the generator (default videoar-4b)")
+    add("--frames", type=int, default=65, help="pixel frames of a clip, 1 + 4n (default 65)")
+    add("--size", type=int, nargs="+", default=[384, 672], metavar="PX", help="height and width (default 384 672)")
+    add("--devices", type=int, default=64, help="GPUs (default 64)")
+    add("--batch", type=int, default=1, help="clips a device and micro-batch (default 1)")
+    add("--accumulate", type=int, default=1, help="micro-batches a step (default 1)")
+    add("--steps", type=int, default=50_000, help="of the run (default 50000)")
+    add("--memory", type=float, default=80.0, help="GB of a device (default 80)")
+    add("--tflops", type=float, default=989.0, help="peak of a device in bfloat16 (default 989)")
+    add("--mfu", type=float, default=0.4, help="share of the peak that is reached: an assumption (default 0.4)")
+    add("--clips", type=int, default=1_000_000, help="clips in the data set (default 1000000)")
+    add("--clip-mb", type=float, default=1.0, help="megabytes of a stored clip: an assumption (default 1)")
+    add("--out", metavar="DIR", help="write cluster.json and cluster.md here")
+
+
+def _sub(jobs: Any, name: str, text: str) -> Any:
+    return jobs.add_parser(name, help=text, description=text).add_argument
+
+
+def run(args: argparse.Namespace) -> int:
+    """Count, print Markdown, write the files."""
+    if len(args.size) > 2:
+        raise UserError(f"--size takes one or two numbers, got {args.size}")
+    size = (args.size[0], args.size[-1])
+    content, text = _memory(args, size) if args.job == "memory" else _cluster(args, size)
+    print(text, end="")
+    if args.out is not None:
+        from videoar.data.files import atomic_path
+
+        for suffix, written in (("json", json.dumps(content, indent=2) + "\n"), ("md", text)):
+            place = Path(args.out) / f"{args.job}.{suffix}"
+            with atomic_path(place) as path:
+                path.write_text(written, encoding="utf-8")
+            print(f"wrote {place}")
+    return 0
+
+
+def _memory(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
+    from rich.progress import track
+
+    from videoar.cli.planning import memory
+
+    jobs = memory.JOBS
+    if args.preset is not None:
+        jobs = [(what, args.preset, (args.frames, size)) for what in ("tokenizer", "generator", "sampling")]
+    jobs = [job for job in jobs if args.what is None or job[0] in args.what]
+    shown = track(jobs, "counting", transient=True)
+    computed = list(memory.rows(shown))
+    checked: list[dict[str, Any]] = []
+    if args.measure:
+        names = {preset for _, preset, _ in jobs} if args.preset else {"debug", "atari"}
+        settings = [memory.setting_of(name, (args.frames, size), args.batch, args.device) for name in sorted(names)]
+        kinds = [kind for kind in ("tokenizer", "generator") if args.what is None or kind in args.what]
+        checked = list(memory.checks((kind, setting) for setting in settings for kind in kinds))
+    content = memory.report(computed, checked)
+    return content, memory.markdown(content)
+
+
+def _cluster(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
+    from videoar.cli.planning.cluster import Cluster, markdown, plan
+
+    names = {field.name for field in fields(Cluster)} - {"size"}
+    content = plan(Cluster(size=size, **{name: getattr(args, name) for name in names}))
+    return content, markdown(content)

@@ -16,7 +16,7 @@ from videoar.cli import data as command
 from videoar.data.decoding import KillableDecoder
 from videoar.data.layout import read_manifest
 from videoar.data.prepare import check_folder
-from videoar.data.readers import UnreadableClip
+from videoar.data.probe import UnreadableClip
 from videoar.data.ucf101 import TOOLS, prepare_ucf101
 from videoar.errors import UserError
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import wave
 from functools import cache
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from videoar.data.readers import BACKENDS, UnreadableClip, frame_size, iterate, open_video, read_image
+from videoar.data.probe import UnreadableClip, frame_size
+from videoar.data.readers import BACKENDS, iterate, open_video, read_image
 from videoar.errors import UserError
 
 FILES = {
@@ -24,6 +27,9 @@ FILES = {
     "lossless.mkv": {"codec": "ffv1"},
     "ten_bit_444.mp4": {"pix_fmt": "yuv444p10le"},
     "grey.mp4": {"pix_fmt": "gray"},
+    "alpha.mov": {"codec": "qtrle", "pix_fmt": "argb"},
+    "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "motion_jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj422p"},
 }
 
 
@@ -78,6 +84,53 @@ def test_iterate_streams_the_same_frames(video_file, backend):
     assert torch.equal(torch.stack(list(iterate(video_file, backend, chunk=7))), whole)
 
 
+@pytest.fixture(scope="module")
+def uneven_file(tmp_path_factory, frames):
+    """Variable frame rate: 24 frames over 4 seconds, most of them in the first one (as screen recorders and phones)."""
+    path = tmp_path_factory.mktemp("uneven") / "uneven.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = 48, 64, "yuv420p", 8
+        for t, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts = t if t < 16 else 16 + 10 * (t - 16)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_variable_frame_rate_counts_frames_and_means_the_rate(uneven_file, backend, frames):
+    reader = open_video(uneven_file, backend)
+    assert len(reader) == 24
+    assert reader.fps == pytest.approx(23 / (86 / 24))  # the mean rate, and frames by number whatever their time
+    assert which(reader.get(range(24)), frames) == list(range(24))
+    assert which(reader.get([20, 3]), frames) == [20, 3]
+
+
+def lying(path, degrees: int):
+    """Note in an MP4 that its pictures are to be turned clockwise, as phones do: the matrix of its track header."""
+    data, one = bytearray(path.read_bytes()), 1 << 16
+    matrix = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    a, b, c, d = matrix
+    at = data.index(b"tkhd") + 44
+    assert struct.unpack(">9i", data[at : at + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_pictures_that_lie_are_turned_upright(tmp_path, encoder, frames, backend, degrees):
+    path = lying(encoder(tmp_path / "phone.mp4", frames), degrees)
+    upright = np.rot90(frames, -degrees // 90, (1, 2))
+    reader = open_video(path, backend)
+    assert (reader.height, reader.width) == upright.shape[1:3] == frame_size(path)
+    video = reader.get([0, 20, 7])
+    assert video.shape[1:3] == upright.shape[1:3]
+    assert which(video, upright) == [0, 20, 7]
+    assert torch.equal(torch.stack(list(iterate(path, backend)))[[0, 20, 7]], video)
+
+
 def test_a_verified_count_shortens_the_clip(tmp_path, encoder, frames, backend):
     path = encoder(tmp_path / "a.mp4", frames)
     reader = open_video(path, backend, frames=10)
@@ -126,11 +179,15 @@ def test_bad_files_are_named_with_a_reason(tmp_path, encoder, frames, backend, k
     assert (again.path, again.reason) == (caught.value.path, caught.value.reason)
 
 
-def test_huge_frames_are_refused_before_decoding(tmp_path, encoder, frames, monkeypatch):
-    path = encoder(tmp_path / "big.mp4", frames)
-    monkeypatch.setattr("videoar.data.readers.Probe.__init__.__defaults__", (48 * 64 - 1,))
-    with pytest.raises(UnreadableClip, match="64x48 exceed the limit of 3071 pixels"):
-        open_video(path)
+def test_huge_frames_are_refused_before_decoding(tmp_path, backend):
+    path = tmp_path / "huge.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 8192, 8208, "gray"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((8192, 8208), np.uint8), format="gray")))
+        container.mux(stream.encode(None))
+    with pytest.raises(UnreadableClip, match="8208x8192 exceed the limit of 67108864 pixels"):
+        open_video(path, backend)
 
 
 def test_one_frame_and_odd_rates_are_fine(tmp_path, encoder, frames, backend):
@@ -162,6 +219,14 @@ def test_images_of_any_mode_are_rgb_clips_of_one_frame(tmp_path, mode):
     assert frame_size(path) == (16, 32)
     if mode not in ("1", "CMYK"):
         assert (clip[0, :, :, 0].int() - torch.from_numpy(grey).int()).abs().max() <= 1
+
+
+def test_photographs_that_lie_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned clockwise
+    Image.new("RGB", (32, 16), "red").save(tmp_path / "phone.jpg", exif=exif)
+    assert read_image(tmp_path / "phone.jpg").shape == (1, 32, 16, 3)
+    assert frame_size(tmp_path / "phone.jpg") == (32, 16)
 
 
 def test_bad_images_are_named(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from videoar.data.items import Source
 from videoar.data.latents import latent_tokenizer, read_latent, write_latent
 from videoar.data.layout import ManifestRow, read_class_index, write_manifest, write_splits
-from videoar.data.readers import UnreadableClip
+from videoar.data.probe import UnreadableClip
 from videoar.data.shards import local_file
 from videoar.data.sources import index_source
 from videoar.errors import UserError

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from videoar.data.files import atomic_path
-    from videoar.data.readers import Probe, iterate
+    from videoar.data.probe import Probe
+    from videoar.data.readers import iterate
     from videoar.data.writers import open_mp4_writer
 
     started = time.perf_counter()

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 from videoar.data.decoding import ClipDecoder, Decoded
 from videoar.data.items import Item, SourceIndex
 from videoar.data.latents import read_latent
-from videoar.data.readers import UnreadableClip, read_image
+from videoar.data.probe import UnreadableClip
+from videoar.data.readers import read_image
 from videoar.data.sampler import SampleRef
 from videoar.data.shards import local_file
 from videoar.data.transforms import TEMPORAL_MULTIPLE, clip_indices, crop, resize_to_cover

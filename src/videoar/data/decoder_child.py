@@ -11,7 +11,8 @@ import numpy as np
 
 from videoar.data.decoding import send
 from videoar.data.files import IMAGE_SUFFIXES
-from videoar.data.readers import UnreadableClip, iterate, open_video, read_image
+from videoar.data.probe import UnreadableClip
+from videoar.data.readers import iterate, open_video, read_image
 from videoar.errors import UserError
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from videoar.data.items import Item
-from videoar.data.readers import UnreadableClip, open_video
+from videoar.data.probe import UnreadableClip
+from videoar.data.readers import open_video
 from videoar.data.shards import local_file
 from videoar.errors import UserError
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from videoar.data.files import atomic_path
-from videoar.data.readers import UnreadableClip
+from videoar.data.probe import UnreadableClip
 
 
 def write_latent(path: str | Path, latent: torch.Tensor, caption: str = "", tokenizer: str = "") -> None:

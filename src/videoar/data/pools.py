@@ -7,7 +7,7 @@ import numpy as np
 
 from videoar.data.curriculum import Kind, Stage, nearest
 from videoar.data.items import Item, SourceIndex
-from videoar.data.readers import UnreadableClip, frame_size
+from videoar.data.probe import UnreadableClip, frame_size
 from videoar.data.sampler import Pool
 from videoar.data.shards import local_file
 from videoar.data.transforms import span

@@ -15,7 +15,7 @@ from threading import local
 from videoar.data.decoding import KillableDecoder
 from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, atomic_path
 from videoar.data.layout import BAD_FILES, ManifestRow, write_manifest
-from videoar.data.readers import UnreadableClip
+from videoar.data.probe import UnreadableClip
 from videoar.errors import UserError
 
 Report = Callable[[str, str | None], None]

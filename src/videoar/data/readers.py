@@ -6,7 +6,6 @@ A container's own frame count is never trusted: it can be larger than what decod
 interpreter lock. A reader's length is the number of packets, or a smaller count that `videoar data check` has verified.
 """
 
-import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -17,29 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from videoar.data.files import IMAGE_SUFFIXES
+from videoar.data.probe import MAX_PIXELS, Probe, UnreadableClip
 from videoar.errors import UserError
-
-MAX_PIXELS = 2**26
-"""Largest frame that is decoded (67 million pixels, 8192 x 8192); a larger one is refused before decoding."""
-
-
-class UnreadableClip(UserError):
-    """A file that cannot be decoded: the message is `path: reason`."""
-
-    def __init__(self, path: str | Path, reason: object) -> None:
-        text = " ".join(str(reason).split("Stack trace")[0].split())
-        self.path, self.reason = str(path), re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", text)[:300]
-        super().__init__(f"{self.path}: {self.reason}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
 
 
 class Reader(ABC):
     """One open video: `len`, `fps`, `height`, `width` and `get(indices)`."""
 
-    def __init__(self, path: str | Path, probe: "Probe") -> None:
+    def __init__(self, path: str | Path, probe: Probe) -> None:
         self.path, self._probe, self._length = str(path), probe, probe.length
         self.fps, self.height, self.width = probe.fps, probe.height, probe.width
 
@@ -68,11 +52,16 @@ class PyAVReader(Reader):
         wanted, found = set(indices), {}
         for index, frame in self._frames(min(wanted)):
             if index in wanted:
-                found[index] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                found[index] = self._pixels(frame)
             if len(found) == len(wanted):
                 return torch.stack([found[index] for index in indices])
         missing = min(wanted - found.keys())
         raise UnreadableClip(self.path, f"frame {missing} of {len(self)} does not decode")
+
+    def _pixels(self, frame: Any) -> torch.Tensor:
+        """A decoded frame as uint8 `[H, W, 3]`, upright, without alpha."""
+        pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+        return pixels.rot90(self._probe.turns, (0, 1)) if self._probe.turns else pixels
 
     def _frames(self, first: int) -> Iterator[tuple[int, Any]]:
         """(index, frame) pairs in presentation order from a key frame at or before `first`."""
@@ -97,7 +86,7 @@ class PyAVReader(Reader):
 class DecordReader(Reader):
     """decord with one thread: parallelism belongs to the loader's workers."""
 
-    def __init__(self, path: str | Path, probe: "Probe") -> None:
+    def __init__(self, path: str | Path, probe: Probe) -> None:
         super().__init__(path, probe)
         decord = _library("decord", path)
         self._video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
@@ -110,7 +99,7 @@ class DecordReader(Reader):
 class TorchCodecReader(Reader):
     """torchcodec on the CPU, one thread."""
 
-    def __init__(self, path: str | Path, probe: "Probe") -> None:
+    def __init__(self, path: str | Path, probe: Probe) -> None:
         super().__init__(path, probe)
         decoders = _library("torchcodec.decoders", path)
         self._video = decoders.VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
@@ -118,51 +107,6 @@ class TorchCodecReader(Reader):
 
     def _decode(self, indices: list[int]) -> torch.Tensor:
         return self._video.get_frames_at(indices).data
-
-
-class Probe:
-    """What a walk over a file's packets tells, undecoded: length, rate, size, time stamps, key frames.
-
-    `seekable` is false where time stamps are missing, and for AVI with B-frames (much XviD material), whose
-    stamps are guessed: decord and torchcodec return the wrong frames there after a seek.
-    Raises `UnreadableClip` for a file that does not open, has no video, damaged packets, or too large frames.
-    """
-
-    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-        import av
-
-        if not Path(path).is_file():
-            raise UnreadableClip(path, "no such file")
-        if Path(path).stat().st_size == 0:
-            raise UnreadableClip(path, "the file is empty")
-        try:
-            with av.open(str(path)) as container:
-                if not container.streams.video:
-                    raise UnreadableClip(path, "no video stream")
-                stream = container.streams.video[0]
-                self.height, self.width = stream.codec_context.height, stream.codec_context.width
-                if self.height * self.width > max_pixels:
-                    size = f"{self.width}x{self.height}"
-                    raise UnreadableClip(path, f"frames of {size} exceed the limit of {max_pixels} pixels")
-                self.fps = float(stream.average_rate or stream.guessed_rate or 0)
-                ordered = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
-                found = (p for p in container.demux(stream) if p.size and not p.is_discard)
-                packets = [(p.pts, p.is_keyframe, p.is_corrupt) for p in found]
-        except UnreadableClip:
-            raise
-        except (OSError, ValueError, OverflowError) as error:  # FFmpeg's own, and metadata that is no text
-            reason = getattr(error, "strerror", None) or error
-            raise UnreadableClip(path, f"not a video, or damaged: {reason}") from error
-        if not packets:
-            raise UnreadableClip(path, "the video stream holds no frames")
-        # Refused here, because whether decord fails on it depends on the timing of its threads.
-        if damaged := sum(corrupt for *_, corrupt in packets):
-            raise UnreadableClip(path, f"cut short or damaged: {damaged} of {len(packets)} packets are incomplete")
-        self.length = len(packets)
-        stamps = sorted(pts for pts, *_ in packets if pts is not None)
-        self.seekable = ordered and len(set(stamps)) == self.length
-        self.stamps = stamps if self.seekable else []
-        self.keys = [i for i, (_, key, _) in enumerate(sorted(packets)) if key] if self.seekable else []
 
 
 _READERS: dict[str, type[Any]] = {"decord": DecordReader, "pyav": PyAVReader, "torchcodec": TorchCodecReader}
@@ -173,7 +117,8 @@ def open_video(path: str | Path, backend: str = "decord", frames: int | None = N
     """Open a video for random access with one of `BACKENDS`.
 
     `frames` is a verified frame count (from a manifest): the reader's length becomes at most that.
-    A file that cannot be sought in (`Probe.seekable`) is decoded in order by PyAV, whatever the backend.
+    A file that cannot be sought in (`Probe.seekable`) is decoded in order by PyAV, whatever the backend, and so is one
+    that must be turned (`Probe.turns`), which decord fails to do.
     Raises `UnreadableClip` for a bad file and `UserError` for an unknown or missing backend.
     """
     if backend not in BACKENDS:
@@ -182,7 +127,7 @@ def open_video(path: str | Path, backend: str = "decord", frames: int | None = N
     if frames is not None:
         probe.length = min(probe.length, frames)
     try:
-        return _READERS[backend if probe.seekable else "pyav"](path, probe)
+        return _READERS[backend if probe.seekable and not probe.turns else "pyav"](path, probe)
     except UserError:
         raise
     except Exception as error:  # each library has its own exception types
@@ -195,7 +140,7 @@ def iterate(path: str | Path, backend: str = "pyav", chunk: int = 16) -> Iterato
         reader = PyAVReader(path, Probe(path))
         try:
             for _, frame in reader._frames(0):
-                yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                yield reader._pixels(frame)
         except Exception as error:
             raise UnreadableClip(path, f"cannot decode frames: {error}") from error
         return
@@ -221,22 +166,6 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others on bad files
         raise UnreadableClip(path, f"cannot read image: {error}") from error
-
-
-def frame_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) from a video's or image's header, without decoding. Raises `UnreadableClip`."""
-    import av
-    from PIL import Image
-
-    try:
-        if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-            with Image.open(path) as image:
-                return image.height, image.width
-        with av.open(str(path)) as container:
-            codec = container.streams.video[0].codec_context
-            return codec.height, codec.width
-    except (OSError, IndexError, ValueError, SyntaxError) as error:
-        raise UnreadableClip(path, f"no picture size in it: {error}") from error
 
 
 def _library(module: str, path: str | Path) -> Any:

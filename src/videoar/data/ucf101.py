@@ -130,7 +130,8 @@ def _place(clips: Sequence[Path], out: Path, transcode: bool, workers: int, keep
 
 
 def _transcode(clip: Path, target: Path) -> None:
-    from videoar.data.readers import Probe, iterate
+    from videoar.data.probe import Probe
+    from videoar.data.readers import iterate
     from videoar.data.writers import open_mp4_writer
 
     with open_mp4_writer(target, Probe(clip).fps or 25.0) as writer:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,12 @@ def test_images_and_videos_mix_as_the_stage_says(class_folder, image_folder):
     assert data.ledger.drawn == {str(class_folder): 10, str(image_folder): 8}
 
 
+def test_a_clip_of_the_papers_high_resolution(class_folder):
+    stage = {"resolution": 512, "aspects": ["1:1", "16:9", "9:16"], "batch_size": 1}
+    [batch] = make(class_folder, stage, loading={"epoch_batches": 1}).train_dataloader()
+    assert batch["video"].shape == (1, 3, 5, 384, 672)
+
+
 def test_aspect_buckets_take_the_clips_that_fit(tmp_path, class_folder, encoder, frames):
     for number in range(4):
         encoder(tmp_path / f"wide{number}.mp4", frames[:, :32])
@@ -110,6 +119,41 @@ def test_aspect_buckets_take_the_clips_that_fit(tmp_path, class_folder, encoder,
         assert tuple(batch["video"].shape[-2:]) == ((48, 80) if names == {"wide"} else (80, 48))
         seen |= names
     assert seen == {"wide", "tall"}
+
+
+def shard(path: Path, members: dict[str, bytes]) -> None:
+    """A tar of WebDataset members."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_of_videos_and_images_with_captions(tmp_path, class_folder, image_folder, workers):
+    for number, label in enumerate(("apple", "pear", "plum")):
+        members: dict[str, bytes] = {}
+        for file in sorted((class_folder / label).iterdir()):
+            facts = {"frames": 24, "fps": 12, "width": 64, "height": 48, "caption": f"{label} {file.stem}"}
+            members |= {f"{file.stem}.mp4": file.read_bytes(), f"{file.stem}.cls": label.encode()}
+            members |= {f"{file.stem}.json": json.dumps(facts).encode()}
+        shard(tmp_path / f"videos{number}.tar", members)
+    pictures = sorted(image_folder.iterdir())
+    members = {f"deep/{file.stem}.png": file.read_bytes() for file in pictures}
+    shard(tmp_path / "images.tar", members | {f"deep/{file.stem}.txt": f"a {file.stem}".encode() for file in pictures})
+    sources = [Source(f"{tmp_path}/videos*.tar", holdout=0), Source(f"{tmp_path}/images.tar", holdout=0)]
+    stages = [Stage(image_share=0.5, resolution=48, aspects=["1:1", "4:3"], frames=5, batch_size=6)]
+    data = make(sources=sources, stages=stages, loading={"workers": workers, "epoch_batches": 4})
+    seen = {}
+    for batch in data.train_dataloader():
+        frames = batch["video"].shape[2]
+        assert batch["video"].shape == (6, 3, frames, 32, 48)  # 64 x 48 is 4:3
+        for path, caption, label in zip(batch["path"], batch["caption"], batch["label"].tolist()):
+            seen[path] = (frames, caption, label)
+    assert len(seen) == 18  # every video and every image once
+    assert seen[f"{tmp_path}/videos1.tar/clip2.mp4"] == (5, "pear clip2", 1)
+    assert seen[f"{tmp_path}/images.tar/deep/image3.png"] == (1, "a image3", -1)
 
 
 def test_validation_clips_are_fixed_and_show_every_class(class_folder):
@@ -268,19 +312,42 @@ def test_position_counts_what_was_handed_out_not_what_was_prefetched(class_folde
     loader = data.train_dataloader()
     batches = iter(loader)
     first = [next(batches)["path"] for _ in range(2)]
-    assert data.state_dict() == {"consumed": 2, "seed": 0, "world": 1}
+    ledger = {"samples": 4, "replaced": 0, "drawn": {str(class_folder): 4}}
+    saved = data.state_dict()
+    assert saved == {"consumed": 2, "seed": 0, "world": 1, "ledger": ledger}
     third = next(batches)["path"]
     again = make(class_folder)
-    again.load_state_dict({"consumed": 2, "seed": 0, "world": 1})
+    again.load_state_dict(saved)
     assert next(iter(again.train_dataloader()))["path"] == third
+    assert again.ledger.drawn == {str(class_folder): 6}  # the mixture goes on being counted
     again.set_consumed(0)
     assert [batch["path"] for batch in again.train_dataloader()][:3] == [*first, third]
     with pytest.raises(ValueError, match="at least 0, got -1"):
         again.set_consumed(-1)
 
 
+class Rank:
+    """What the data module reads of a Trainer with several processes."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self.global_rank, self.world_size = rank, world
+        self.state = type("State", (), {"fn": "validate"})
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_every_rank_validates_equally_many_batches(class_folder, world):
+    sources = [Source(str(class_folder), holdout=0.25)]  # 3 clips
+    paths = []
+    for rank in range(world):
+        data = make(sources=sources, evaluation=Evaluation(clips=None, batch_size=1))
+        data.trainer = Rank(rank, world)
+        paths.append([path for batch in data.val_dataloader() for path in batch["path"]])
+    assert {len(own) for own in paths} == {-(-3 // world)}
+    assert len({path for own in paths for path in own}) == 3
+
+
 def test_another_seed_or_world_on_resume_is_said(class_folder, caplog):
-    make(class_folder, loading={"seed": 3}).load_state_dict({"consumed": 2, "seed": 0, "world": 2})
+    make(class_folder, loading={"seed": 3}).load_state_dict({"consumed": 2, "seed": 0, "world": 2, "ledger": {}})
     assert "data seed was 0, now 3" in caplog.text
     assert "data world was 2, now 1" in caplog.text
 

@@ -205,6 +205,9 @@ def test_bad_shards(tmp_path):
         index_source(Source(str(tmp_path)))
     with pytest.raises(UserError, match="no tar shard matches"):
         index_source(Source(str(tmp_path / "b*.tar")))
+    write_shard(tmp_path / "a.tar", [("x.mp4", b"1"), ("x.json", b'{"frames": "many"}')])
+    with pytest.raises(UserError, match=r"a\.tar: the JSON beside x\.mp4: invalid literal"):
+        index_source(Source(str(tmp_path)))
     write_shard(tmp_path / "a.tar", [("x.mp4", b"1"), ("x.png", b"2")])
     with pytest.raises(UserError, match=r"sample x holds x\.mp4 and x\.png"):
         index_source(Source(str(tmp_path)))

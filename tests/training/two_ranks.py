@@ -2,19 +2,29 @@
 
     python two_ranks.py KIND FOLDER     KIND: tokenizer (DDP) or generator (FSDP2, i.e. ModelParallelStrategy)
 
-FOLDER holds `batches.pt`, a list of joint batches, and `tokenizer/`. The weights go to FOLDER/weights.pt.
+FOLDER holds `clips/` of two classes, `tokenizer/` and `features/`. The checkpoints `one.ckpt` and `two.ckpt` go there,
+and `two.json`: what a validation of the second step logs.
 """
 
+import json
 import logging
 import sys
 import warnings
 from pathlib import Path
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from videoar.bits.corruption import CorruptionConfig
+from videoar.callbacks.vbench import VBenchMetrics
+from videoar.callbacks.video_logger import VideoLogger
+from videoar.callbacks.video_metrics import VideoMetrics
+from videoar.data.curriculum import Stage
+from videoar.data.datamodule import Evaluation, MixedDataModule
+from videoar.data.datasets import Reading
+from videoar.data.items import Source
+from videoar.data.loader import Loading
 from videoar.generator.model import GeneratorConfig
 from videoar.tokenizer.discriminator import DiscriminatorConfig
 from videoar.tokenizer.model import TokenizerConfig
@@ -26,18 +36,15 @@ from videoar.training.optim import OptimConfig
 from videoar.training.tokenizer_module import TokenizerModule
 
 
-class Halves(LightningDataModule):
-    """Each rank's share of the joint batches, from the first that has not been seen."""
-
-    def __init__(self, batches: list) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def train_dataloader(self) -> torch.utils.data.DataLoader:
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        seen = self.trainer.lightning_module.batches_seen
-        mine = [{key: value[rank::world] for key, value in batch.items()} for batch in self.batches[seen:]]
-        return torch.utils.data.DataLoader(mine, batch_size=None)
+def make_data(folder: Path, world: int) -> MixedDataModule:
+    """Batches of four clips in all, and four to validate with."""
+    return MixedDataModule(
+        sources=[Source(str(folder / "clips"), holdout=0.4)],
+        stage=Stage(resolution=16, frames=5, batch_size=4 // world),
+        reading=Reading(crop="random"),
+        loading=Loading(workers=0, epoch_batches=10),
+        evaluation=Evaluation(clips=4, batch_size=1),
+    )
 
 
 def make(kind: str, folder: Path) -> TokenizerModule | GeneratorModule:
@@ -70,22 +77,37 @@ def strategy_of(kind: str) -> Strategy:
     return ModelParallelStrategy(2, 1, save_distributed_checkpoint=False, process_group_backend="gloo")
 
 
-def fit(kind: str, folder: Path, steps: int, ckpt_path: Path | None = None, **trainer: object) -> Trainer:
+def fit(kind: str, folder: Path, steps: int, ckpt_path: Path | None = None, world: int = 1) -> Trainer:
+    """Train to `steps`; the last one is validated, with every callback that shows or measures videos."""
     options = {"accelerator": "cpu", "max_epochs": -1, "max_steps": steps, "default_root_dir": folder}
     options |= dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    result = Trainer(**options, plugins=[SafeCheckpointIO()], use_distributed_sampler=False, **trainer)
-    result.fit(make(kind, folder), Halves(torch.load(folder / "batches.pt")), ckpt_path=ckpt_path)
-    return result
+    options |= {"num_sanity_val_steps": 0, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    options |= {"devices": world, "strategy": strategy_of(kind)} if world > 1 else {}
+    callbacks = [VideoMetrics(f"atari:{folder / 'features'}", guidance=2.0), VideoLogger(num=1)]
+    if kind == "generator":
+        dimensions = ("temporal_flickering", "motion_smoothness")
+        callbacks.append(VBenchMetrics(2, [0, 1, 0], (3,), dimensions, frames=5, size=(16, 16), guidance=2.0, batch=1))
+    trainer = Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()], use_distributed_sampler=False)
+    trainer.fit(make(kind, folder), make_data(folder, world), ckpt_path=ckpt_path)
+    return trainer
+
+
+def logged(trainer: Trainer) -> dict[str, float]:
+    """What validation and VBench logged last."""
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name: value for name, value in values.items() if name.startswith(("val/", "vbench/"))}
 
 
 def main(kind: str, folder: Path) -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    first = fit(kind, folder, 1, devices=2, strategy=strategy_of(kind))
+    first = fit(kind, folder, 1, world=2)
     first.save_checkpoint(folder / "one.ckpt")
-    second = fit(kind, folder, 2, folder / "one.ckpt", devices=2, strategy=strategy_of(kind))
+    second = fit(kind, folder, 2, folder / "one.ckpt", world=2)
     second.save_checkpoint(folder / "two.ckpt")
+    if second.is_global_zero:
+        (folder / "two.json").write_text(json.dumps(logged(second)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ A batch is {"video": float [B, 3, T, H, W] in [-1, 1], "label": long [B] (-1: un
 import logging
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from typing import Any, Literal
 
 import torch
@@ -132,7 +133,9 @@ class MixedDataModule(LightningDataModule):
             self._train.position = batches
 
     def state_dict(self) -> dict[str, Any]:
-        return {"consumed": self.consumed, "seed": self.loading.seed, "world": self._ranks()[1]}
+        """Where the run is, and the first rank's ledger."""
+        where = {"consumed": self.consumed, "seed": self.loading.seed, "world": self._ranks()[1]}
+        return where | {"ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, now in (("seed", self.loading.seed), ("world", self._ranks()[1])):
@@ -141,6 +144,7 @@ class MixedDataModule(LightningDataModule):
                     "the checkpoint's data %s was %s, now %s: later batches differ", name, state_dict[name], now
                 )
         self.set_consumed(state_dict["consumed"])
+        self.ledger.load_state_dict(state_dict.get("ledger", {}))
 
     # ---- loaders ----------------------------------------------------------------------------------------------
 
@@ -167,7 +171,7 @@ class MixedDataModule(LightningDataModule):
         """Pixels travel to the device as bytes and become floats there."""
         if isinstance(batch, dict) and getattr(batch.get("video"), "dtype", None) == torch.uint8:
             batch["video"] = to_pixels(batch["video"])
-            self._log_mixture()
+        self._log_mixture()
         return batch
 
     def _plan(self, step: int, rank: int, world: int) -> list[SampleRef]:
@@ -184,7 +188,7 @@ class MixedDataModule(LightningDataModule):
         """A loader over the same clips every time; ranks take every world-th, the last batch may be smaller."""
         rank, world = self._ranks()
         chosen = held_out_order(self.indices, split)[:limit]
-        chosen += chosen[: -len(chosen) % world]  # every rank the same number of batches
+        chosen += list(islice(cycle(chosen), -len(chosen) % world))  # every rank the same number of batches
         mine = chosen[rank::world]
         size = self.evaluation.batch_size or self.curriculum.stages[0].batch_size
 

@@ -74,6 +74,15 @@ class Ledger:
                 f"the last one is {path}: {reason}. `videoar data check` lists all bad files of a folder"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, for a checkpoint."""
+        return {"samples": self.samples, "replaced": self.replaced, "drawn": dict(self.drawn)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.samples, self.replaced = state.get("samples", 0), state.get("replaced", 0)
+        self.drawn = Counter(state.get("drawn", {}))
+
 
 class ClipLoader:
     """Batches `plan(position)`, `plan(position + 1)`, … of a dataset; `length` of them an epoch.

@@ -1,9 +1,9 @@
 """WebDataset tar shards with random access: each tar is indexed by its headers once, then members are read in place.
 
 A sample is a group of members with one key: `000017.mp4` (or an image), `000017.cls` (label), `000017.txt`
-(caption), `000017.json` (label, caption, frames, fps). Because every sample has an address, a curriculum over
-shards is shuffled, sharded by rank and resumed as exactly as one over files; a pass reads shards in runs, so
-that shards on slow or remote file systems are read mostly in order.
+(caption), `000017.json` (label, caption, frames, fps, width, height). Because every sample has an address, a
+curriculum over shards is shuffled, sharded by rank and resumed as exactly as one over files; a pass reads shards in
+runs, so that shards on slow or remote file systems are read mostly in order.
 """
 
 import json
@@ -61,20 +61,28 @@ def _index_shard(shard: Path, tar: tarfile.TarFile, block: int) -> list[Item]:
         elif suffix in (".cls", ".txt", ".json"):
             facts.setdefault(stem, {}).update(_read_facts(shard, tar, member, suffix))
     split = next((name for name in ("train", "val", "test") if shard.parent.name == name), None)
-    return [
-        Item(
-            path=f"{shard}/{member.name}",
-            label=None if (label := facts.get(key, {}).get("label")) is None else str(label),
-            caption=str(facts.get(key, {}).get("caption") or label or ""),
-            split=split,
-            frames=facts.get(key, {}).get("frames"),
-            fps=float(facts.get(key, {}).get("fps") or 0),
-            offset=member.offset_data,
-            bytes=member.size,
-            block=block,
-        )
-        for key, member in media.items()
-    ]
+    return [_item(shard, member, block, split, facts.get(key, {})) for key, member in media.items()]
+
+
+def _item(shard: Path, member: tarfile.TarInfo, block: int, split: str | None, facts: dict[str, Any]) -> Item:
+    label = facts.get("label")
+    try:
+        frames, width, height = (int(facts.get(name) or 0) for name in ("frames", "width", "height"))
+        fps = float(facts.get("fps") or 0)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{shard}: the JSON beside {member.name}: {error}") from error
+    return Item(
+        path=f"{shard}/{member.name}",
+        label=None if label is None else str(label),
+        caption=str(facts.get("caption") or label or ""),
+        split=split,
+        frames=frames or None,
+        fps=fps,
+        size=(height, width) if height and width else None,
+        offset=member.offset_data,
+        bytes=member.size,
+        block=block,
+    )
 
 
 def _split_name(name: str) -> tuple[str, str, str]:

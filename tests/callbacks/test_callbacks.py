@@ -149,9 +149,8 @@ def test_video_logger_shows_samples_of_the_generator(fit, clips, generator_modul
     folder = next(tmp_path.rglob("videos"))
     assert sorted(p.name for p in folder.iterdir()) == ["batch_00000001.mp4", "batch_00000001.png"]
     rows = [[torch.zeros(3, 5, 16, 16)] * 3]
-    callback._write(
-        type("T", (), {"log_dir": None, "loggers": [sheets]})(), 7, rows, np.zeros((4, 4, 3)), "real | sample"
-    )
+    trainer_like = type("T", (), {"log_dir": None, "loggers": [sheets], "is_global_zero": True})()
+    callback._write(trainer_like, 7, rows, np.zeros((4, 4, 3)), "real | sample")
     assert [(tag, step, form) for tag, _, step, form in sheets.images] == [("videos/real | sample", 7, "HWC")]
     assert trainer.logger is not None and module.network.training
 

@@ -37,7 +37,7 @@ def benchmark(**changes: Any) -> CUDAKernelBenchmark:
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])
 def test_all_kernels_are_timed_logged_and_written(kind: str, tmp_path: Path) -> None:
     log = Log()
-    trainer: Any = SimpleNamespace(log_dir=str(tmp_path), loggers=[log], world_size=1, global_rank=0)
+    trainer: Any = SimpleNamespace(log_dir=str(tmp_path), loggers=[log], is_global_zero=True)
     benchmark().on_train_start(trainer, module(kind))
     result = json.loads((tmp_path / "kernels.json").read_text())
     expected = {"attention", "quantiser", "conv3d", "transfer"} | ({"decode_step"} if kind == "generator" else set())
@@ -85,7 +85,7 @@ def test_warm_up_is_not_timed() -> None:
 
 def test_repeats_during_training(tmp_path: Path) -> None:
     log = Log()
-    trainer: Any = SimpleNamespace(log_dir=None, loggers=[log], world_size=1, global_rank=0)
+    trainer: Any = SimpleNamespace(log_dir=None, loggers=[log], is_global_zero=True)
     callback, subject = benchmark(every=4, repeats=1), module("tokenizer")
     for seen in (3, 4, 5, 8):
         subject.batches_seen = seen

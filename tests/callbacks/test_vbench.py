@@ -159,6 +159,12 @@ def test_tokenizer_validation_over_the_whole_set(tmp_path: Path, features: str) 
     assert 0 < values["val/ssim"] < 1 and 0 <= values["val/codebook/entropy/scale_1"] <= 1
     assert net.name == "atari" and values["val/psnr"] > 0
     assert "test/rfvd" in run.test(module, batches(2), verbose=False)[0]
+    lines = [json.loads(line) for line in (tmp_path / "video_metrics.jsonl").read_text().splitlines()]
+    assert [line["card"]["split"] for line in lines] == ["val", "test"]
+    assert lines[0]["values"]["rfvd"] == pytest.approx(values["val/rfvd"], rel=1e-6)
+    card = lines[0]["card"]
+    assert (card["clips"], card["frames"], card["size"]) == (8, 5, [32, 32])
+    assert card["features"]["weights_sha256"] == net.sha256 and "torch" in card["versions"]
 
 
 @pytest.mark.slow
@@ -167,6 +173,8 @@ def test_generator_validation_samples_the_classes_of_the_set(tmp_path: Path, tok
     first = run.validate(generator(tokenizer), batches(2), verbose=False)[0]["val/gfvd"]
     again = run.validate(generator(tokenizer), batches(2), verbose=False)[0]["val/gfvd"]
     assert math.isfinite(first) and first > 0 and first == again, "the noise of clip i is the same every time"
+    card = json.loads((tmp_path / "video_metrics.jsonl").read_text().splitlines()[0])["card"]
+    assert card["guidance"] == 1.0 and card["seeds"].startswith("0 +") and len(card["tokenizer"]) > 8
 
 
 def test_latents_are_no_pixels(tmp_path: Path, features: str) -> None:

@@ -33,7 +33,7 @@ def test_two_ranks_equal_one_process_with_the_joint_batch(kind, clips, tmp_path,
     config = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
     VideoTokenizer(config).save_pretrained(tmp_path / "tokenizer")
     AtariFeatures(["pong", "breakout"], width=4).save(tmp_path / "features", {})
-    for batch in clips(6, frames=12):
+    for batch in clips(6, frames=12, size=32):
         for video, name in zip(batch["video"], batch["caption"]):
             write_mp4(tmp_path / "clips" / name / f"{len(list(tmp_path.rglob('*.mp4')))}.mp4", video, fps=8)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from videoar.callbacks.kernel_timing import Workload, clock, measure, measure_roofline, nbytes, result
@@ -65,13 +64,15 @@ class CUDAKernelBenchmark(Callback):
         if self.every and int(pl_module.batches_seen) % self.every == 0:  # type: ignore[arg-type]
             self._benchmark(trainer, pl_module)
 
-    @rank_zero_only
     @torch.no_grad()
     def _benchmark(self, trainer: Trainer, module: Any) -> None:
-        measured = self.run(module)
+        """On every rank, because a sharded generator decodes with all of them; the first one reports."""
+        measured, log_dir = self.run(module), trainer.log_dir
+        if not trainer.is_global_zero:
+            return
         log.info("kernels timed with %s on %s", measured["machine"]["clock"], measured["machine"]["device"])
-        if trainer.log_dir is not None:
-            with atomic_path(Path(trainer.log_dir) / "kernels.json") as path:
+        if log_dir is not None:
+            with atomic_path(Path(log_dir) / "kernels.json") as path:
                 path.write_text(json.dumps({"batches_seen": int(module.batches_seen), **measured}, indent=2) + "\n")
         scalars = {
             f"kernels/{name}/{key}": timing[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from videoar.callbacks.log_files import append_line
 from videoar.errors import UserError
 from videoar.metrics.vbench.aggregate import QUALITY, normalise
 from videoar.metrics.vbench.backbones import Weights
@@ -103,8 +103,11 @@ class VBenchMetrics(Callback):
             self._metrics = made.metrics
         return tuple(metric.to(device) for metric in self._metrics)
 
-    def _jobs(self, trainer: Trainer, config: Any) -> list[tuple[Any, int]]:
-        """(condition, seed) of this rank's videos."""
+    def _jobs(self, trainer: Trainer, config: Any) -> tuple[list[tuple[Any, int]], int]:
+        """(condition, seed) of this rank's videos, and how many of them count.
+
+        All ranks get equally many, because a sharded generator samples with all of them together.
+        """
         if self.conditions is not None:
             conditions: list[Any] = list(self.conditions)
         elif config.condition == "class":
@@ -114,11 +117,13 @@ class VBenchMetrics(Callback):
         jobs = [(condition, seed) for condition in conditions for seed in self.seeds]
         if len(jobs) < trainer.world_size:
             raise UserError(f"{len(jobs)} videos for {trainer.world_size} ranks: give more conditions or seeds")
-        return jobs[trainer.global_rank :: trainer.world_size]
+        mine = jobs[trainer.global_rank :: trainer.world_size]
+        idle = len(jobs) % trainer.world_size != 0 and trainer.global_rank >= len(jobs) % trainer.world_size
+        return mine + jobs[:idle], len(mine)
 
     def _sample(self, trainer: Trainer, module: Any, metrics: Sequence[VBenchDimension]) -> None:
         config = module.network.config
-        jobs = self._jobs(trainer, config)
+        jobs, count = self._jobs(trainer, config)
         for start in range(0, len(jobs), self.batch):
             part = jobs[start : start + self.batch]
             sample = generate(
@@ -130,16 +135,13 @@ class VBenchMetrics(Callback):
                 seed=[seed for _, seed in part],
                 guidance=self.guidance,
             )
-            for metric in metrics:
-                metric.update(sample.video.float(), self.fps)
+            if len(video := sample.video[: max(0, count - start)].float()):
+                for metric in metrics:
+                    metric.update(video, self.fps)
 
     def _log(self, trainer: Trainer, module: Any, values: dict[str, float]) -> None:
         scalars = {f"vbench/{key}": value for key, value in values.items()}
         exact = {key: normalise(key, value) for key, value in values.items() if "@" not in key}
         scalars |= {f"vbench_normalised/{key}": value for key, value in exact.items()}
         module.log_dict(scalars)
-        if trainer.is_global_zero and trainer.log_dir is not None:
-            path = Path(trainer.log_dir) / "vbench.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"batches_seen": int(module.batches_seen), "raw": values}) + "\n")
+        append_line(trainer, "vbench.jsonl", {"batches_seen": int(module.batches_seen), "raw": values})

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from videoar.data.writers import contact_sheet, tile, write_mp4, write_png
@@ -63,9 +62,11 @@ class VideoLogger(Callback):
         if batch_idx == 0 and dataloader_idx == 0 and not trainer.sanity_checking:
             self._batch = {key: value[: self.num] for key, value in batch.items()}
 
-    @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Runs before the module puts its own weights back, hence with the averaged ones."""
+        """Runs before the module puts its own weights back, hence with the averaged ones.
+
+        On every rank, because a sharded generator samples with all of them; the first one writes.
+        """
         if trainer.sanity_checking or self._batch is None:
             return
         self._validations += 1
@@ -107,8 +108,11 @@ class VideoLogger(Callback):
         return sample.video.float()
 
     def _write(self, trainer: Trainer, seen: int, rows: list[list[Tensor]], sheet: Any, columns: str) -> None:
-        if trainer.log_dir is not None:
-            stem = Path(trainer.log_dir) / "videos" / f"batch_{seen:08}"
+        log_dir = trainer.log_dir  # asks all ranks
+        if not trainer.is_global_zero:
+            return
+        if log_dir is not None:
+            stem = Path(log_dir) / "videos" / f"batch_{seen:08}"
             write_png(stem.with_suffix(".png"), sheet)
             if max(clip.shape[1] for row in rows for clip in row) > 1:
                 write_mp4(stem.with_suffix(".mp4"), tile(rows), self.fps)

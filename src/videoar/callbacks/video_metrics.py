@@ -10,11 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
+from videoar.callbacks.log_files import append_line
 from videoar.errors import UserError
 from videoar.losses.perceptual import Perceptual
 from videoar.metrics.bits import CodebookUsage
 from videoar.metrics.features.registry import load_features
 from videoar.metrics.frechet import FrechetVideoDistance
+from videoar.metrics.protocol import commit, versions
 from videoar.metrics.reconstruction import LPIPS, SSIM
 from videoar.sampling.generate import generate
 
@@ -26,7 +28,8 @@ class VideoMetrics(Callback):
 
     A tokenizer's run logs `rfvd`, `ssim`, `lpips_<net>` of reconstructions and the exact `codebook/…` usage; a
     generator's run samples one video for each clip, of its class or caption, and logs `gfvd`. All under `val/` or
-    `test/`, summed over ranks. PSNR and temporal errors are the modules' own.
+    `test/`, summed over ranks. PSNR and temporal errors are the modules' own. Each time one line goes to
+    `<log_dir>/video_metrics.jsonl`: the numbers with their protocol card.
 
     Args:
         features: feature net of the FVD, e.g. `atari` or `i3d:FILE`; None: no FVD.
@@ -56,7 +59,7 @@ class VideoMetrics(Callback):
             perceptual.network(torch.device("cpu"))
             self.paired[f"lpips_{lpips}"] = LPIPS(perceptual)
         self.usage: CodebookUsage | None = None
-        self._seen = 0
+        self._seen, self._shape = 0, (0, 0, 0)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start(pl_module)
@@ -89,10 +92,10 @@ class VideoMetrics(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._finish(pl_module, "val")
+            self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(pl_module, "test")
+        self._finish(trainer, pl_module, "test")
 
     def _start(self, module: LightningModule) -> None:
         self._seen, self.usage = 0, None
@@ -120,6 +123,7 @@ class VideoMetrics(Callback):
             self.fvd.update(real, real=True)
             self.fvd.update(fake, real=False)
         self._seen += len(real)
+        self._shape = tuple(real.shape[2:])
 
     def _sample(self, module: Any, batch: dict[str, Any], like: Tensor, trainer: Trainer) -> Tensor:
         network = module.network
@@ -133,12 +137,37 @@ class VideoMetrics(Callback):
         )
         return sample.video.float()
 
-    def _finish(self, module: Any, split: str) -> None:
+    def _finish(self, trainer: Trainer, module: Any, split: str) -> None:
+        if not self._seen:
+            return
         values: dict[str, Tensor | float] = {}
         if self.fvd is not None:
             values["rfvd" if module.kind == "tokenizer" else "gfvd"] = self.fvd.compute()
         if module.kind == "tokenizer":
             values |= {name: metric.compute() for name, metric in self.paired.items()}
             values |= self.usage.compute().scalars("codebook/") if self.usage else {}
-        for name, value in values.items():
-            module.log(f"{split}/{name}", float(value), rank_zero_only=False)
+        scalars = {name: float(value) for name, value in values.items()}
+        for name, value in scalars.items():
+            module.log(f"{split}/{name}", value, rank_zero_only=False)
+        append_line(trainer, "video_metrics.jsonl", {"values": scalars, "card": self._card(trainer, module, split)})
+
+    def _card(self, trainer: Trainer, module: Any, split: str) -> dict[str, Any]:
+        """What must be known about the numbers."""
+        frames, height, width = self._shape
+        card: dict[str, Any] = {
+            "split": split,
+            "clips": self._seen * trainer.world_size,
+            "frames": frames,
+            "size": [height, width],
+            "pixels": "in memory: no codec between the model and the metrics",
+            "features": self.fvd.features.card() if self.fvd else None,
+            "covariance": "N - 1",
+            "lpips": self.lpips,
+            "batches_seen": int(module.batches_seen),
+            "averaged_weights": bool(module.ema.weights),
+            "tokenizer": None if module.kind == "tokenizer" else module.tokenizer.fingerprint(),
+        }
+        if module.kind == "generator":
+            guidance = self.guidance or ("ucf101" if module.network.config.condition == "class" else "text")
+            card |= {"seeds": f"{self.seed} + number of the clip", "guidance": guidance}
+        return card | {"versions": versions(), "commit": commit()}

@@ -1,21 +1,28 @@
 """The data path: frames a second by reader, file and loader settings, time to the first batch, and a long soak.
 
     python -m pytest benchmarks/bench_data.py --benchmark-only            # a minute on two CPU cores
+    python -m pytest benchmarks/bench_data.py -k step                     # a batch against a training step
     python -m pytest benchmarks/bench_data.py -k soak                     # 2,000 steps with random faults
 
 `extra_info` holds frames a second of wall time and of CPU time; on a busy machine only the latter means anything.
+With RESULTS=DIR what was measured is added to DIR/data.json.
 The clips are made here: `small` like Atari or preprocessed sets, `ucf` like UCF-101's own files.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from videoar.data.curriculum import Stage
 from videoar.data.datamodule import MixedDataModule
@@ -44,6 +51,20 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return made
 
 
+def record(name: str, values: dict[str, Any]) -> None:
+    """Print what was measured, and add it to $RESULTS/data.json."""
+    print(f"{name}: {values}")
+    if folder := os.environ.get("RESULTS"):
+        path = Path(folder) / "data.json"
+        known = json.loads(path.read_text()) if path.is_file() else {"benchmark": "benchmarks/bench_data.py"}
+        known["machine"] = (
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+        )
+        known[name] = values
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+
+
 def _measure(benchmark, run, frames: int, rounds: int = 3) -> None:
     """Benchmark `run`, which handles `frames` frames, by wall and CPU time (this process and finished children)."""
     cpu = []
@@ -56,6 +77,7 @@ def _measure(benchmark, run, frames: int, rounds: int = 3) -> None:
     benchmark.pedantic(timed, rounds=rounds, warmup_rounds=1)
     benchmark.extra_info["frames_per_second"] = round(frames / benchmark.stats["median"])
     benchmark.extra_info["frames_per_cpu_second"] = round(frames / float(np.median(cpu)))
+    record(benchmark.name, dict(benchmark.extra_info))
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav", "torchcodec"])
@@ -98,16 +120,54 @@ def test_time_to_first_batch(benchmark, folders, workers):
         next(iter(_data(folders["small"], workers).train_dataloader()))
 
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    record(benchmark.name, {"seconds": round(benchmark.stats["median"], 3)})
+
+
+@pytest.mark.parametrize("name", ["demo", "atari"])
+def test_batch_against_training_step(folders, name):
+    """CPU seconds of a batch of a recipe's last stage, and of the tokenizer's forward and backward pass over it.
+
+    The pass runs on one clip and is multiplied; without discriminator and optimizer it is the least a step can take.
+    """
+    from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+
+    recipe = yaml.safe_load(Path(f"configs/tokenizer/{name}.yaml").read_text())
+    stage, config = Stage(**recipe["data"]["stages"][-1]), recipe["model"]["init_args"]["tokenizer"]
+    data = MixedDataModule(str(folders["small"]), stage=stage, loading=Loading(workers=0, epoch_batches=6))
+    batches = iter(data.train_dataloader())
+    next(batches)
+    batch = min(_cpu_seconds(lambda: next(batches)) for _ in range(5))
+    torch.set_num_threads(1)
+    model = VideoTokenizer(TokenizerConfig.preset(config) if isinstance(config, str) else TokenizerConfig(**config))
+    video = torch.rand(1, 3, stage.frames, *stage.sizes()[0]) * 2 - 1
+
+    def step() -> None:
+        codes = model.quantize(model.encode(video), straight_through=True)
+        (model.decoder(codes.latent) - video).square().mean().backward()
+
+    seconds = stage.batch_size * _cpu_seconds(step)
+    values = {"clips": stage.batch_size, "frames": stage.frames, "size": stage.sizes()[0]}
+    values |= {"batch_cpu_s": round(batch, 4), "step_cpu_s": round(seconds, 1), "share": round(batch / seconds, 5)}
+    record(f"recipe {name}", values)
+    assert batch < seconds
+
+
+def _cpu_seconds(run) -> float:
+    before = time.process_time()
+    run()
+    return time.process_time() - before
 
 
 def _resident() -> float:
-    """Memory of this process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Memory of this process and of the loader's workers in MiB."""
+    own = Path("/proc/self/task") / str(os.getpid()) / "children"
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in ["self", *own.read_text().split()]]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="measures memory through /proc")
-def test_soak(folders, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_soak(folders, tmp_path, workers):
     """2,000 steps over files of which a third is damaged at random: no hang, no leak, every fault counted."""
     rng = random.Random(0)
     for number, file in enumerate(sorted(folders["small"].iterdir())):
@@ -121,18 +181,18 @@ def test_soak(folders, tmp_path):
     data_module = MixedDataModule(
         sources=[Source(str(tmp_path), holdout=0)],
         stage=Stage(resolution=64, frames=5, batch_size=2),
-        loading=Loading(workers=0, epoch_batches=2000, max_bad=1.0),
+        loading=Loading(workers=workers, epoch_batches=2000, max_bad=1.0),
     )
-    started, after_warm_up = time.perf_counter(), 0.0
+    started, after_warm_up, grown, ledger = time.perf_counter(), 0.0, 0.0, data_module.ledger
     for step, batch in enumerate(data_module.train_dataloader()):
         assert batch["video"].shape == (2, 3, 5, 64, 64)
         if step == 400:
             after_warm_up = _resident()
-    grown = _resident() - after_warm_up
-    print(
-        f"{step + 1} steps in {time.perf_counter() - started:.0f} s, {data_module.ledger.replaced} samples replaced, "
-        f"{len(data_module.ledger.bad)} bad files, memory grew {grown:.0f} MiB after step 400"
-    )
+        if step == 1990:  # workers are still there
+            grown = _resident() - after_warm_up
+    values = {"steps": step + 1, "seconds": round(time.perf_counter() - started), "bad_files": len(ledger.bad)}
+    values |= {"replaced": ledger.replaced, "of_samples": ledger.samples, "grown_mib_after_step_400": round(grown, 1)}
+    record(f"soak, {workers} workers", values)
     assert step + 1 == 2000
-    assert data_module.ledger.replaced > 100
+    assert ledger.replaced > 100
     assert grown < 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,58 @@ def frames() -> np.ndarray:
 def encoder() -> Callable[..., Path]:
     """`encoder(path, frames, codec, fps, **options)`."""
     return encode
+
+
+def make_lying(path: Path, degrees: int) -> Path:
+    """Note in an MP4 that its pictures are to be turned clockwise, as phones do: the matrix of its track header."""
+    data, one = bytearray(path.read_bytes()), 1 << 16
+    a, b, c, d = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    at = data.index(b"tkhd") + 44
+    assert struct.unpack(">9i", data[at : at + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def make_uneven(path: Path) -> Path:
+    """Variable frame rate: 24 frames, 16 of them in the first two thirds of a second, the last at 86/24 s."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = 48, 64, "yuv420p", 8
+        for t, frame in enumerate(make_frames()):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts = t if t < 16 else 16 + 10 * (t - 16)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def make_huge(path: Path) -> Path:
+    """One frame of 67 million pixels and a few more."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 8192, 8208, "gray"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((8192, 8208), np.uint8), format="gray")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="session")
+def lying() -> Callable[[Path, int], Path]:
+    """`lying(path, degrees)`."""
+    return make_lying
+
+
+@pytest.fixture(scope="session")
+def uneven() -> Callable[[Path], Path]:
+    """`uneven(path)`."""
+    return make_uneven
+
+
+@pytest.fixture(scope="session")
+def huge() -> Callable[[Path], Path]:
+    """`huge(path)`."""
+    return make_huge
 
 
 @pytest.fixture(scope="session")

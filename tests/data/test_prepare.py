@@ -59,7 +59,7 @@ def test_a_decoder_that_crashes_is_replaced(decoder, class_folder):
 
 
 @pytest.fixture(scope="module")
-def messy(tmp_path_factory, class_folder, image_folder, encoder, frames):
+def messy(tmp_path_factory, class_folder, image_folder, encoder, frames, lying, uneven, huge):
     """Good and bad files side by side."""
     root = tmp_path_factory.mktemp("messy")
     shutil.copy(class_folder / "apple" / "clip0.mp4", root / "good.mp4")
@@ -68,6 +68,10 @@ def messy(tmp_path_factory, class_folder, image_folder, encoder, frames):
     encoder(root / "one_frame.mp4", frames[:1])
     encoder(root / "old.avi", frames, "mpeg4", bf="2")
     encoder(root / "ten_bit.mkv", frames, pix_fmt="yuv422p10le")
+    encoder(root / "alpha.mov", frames, "qtrle", pix_fmt="argb")
+    lying(encoder(root / "phone.mp4", frames), 90)
+    uneven(root / "uneven.mp4")
+    huge(root / "huge.avi")
     whole = encoder(root / "cut.mp4", frames, movflags="faststart").read_bytes()
     (root / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
     old = encoder(root / "cut.avi", frames, "mpeg4").read_bytes()
@@ -95,15 +99,21 @@ def test_check_writes_true_counts_and_reasons(messy, capsys):
         "one_frame.mp4": 1,
         "old.avi": 24,
         "ten_bit.mkv": 24,
+        "alpha.mov": 24,
+        "phone.mp4": 24,
+        "uneven.mp4": 24,
     }
+    assert (rows["phone.mp4"].width, rows["phone.mp4"].height) == (48, 64)  # upright
+    assert rows["uneven.mp4"].fps == pytest.approx(6.42, abs=0.01)
     assert (rows["good.mp4"].fps, rows["good.mp4"].width, rows["good.mp4"].height) == (12.0, 64, 48)
     bad = dict(line.split(",", 1) for line in (messy / "bad_files.csv").read_text().splitlines()[1:])
-    assert set(bad) == {"cut.mp4", "cut.avi", "empty.mp4", "text.mp4", "picture.jpg", "sound.mp4"}
+    assert set(bad) == {"cut.mp4", "cut.avi", "empty.mp4", "text.mp4", "picture.jpg", "sound.mp4", "huge.avi"}
+    assert bad["huge.avi"].startswith("frames of 8208x8192 exceed the limit")
     assert bad["empty.mp4"] == "the file is empty"
     assert bad["cut.avi"].startswith("cut short or damaged: 1 of ")
     assert bad["sound.mp4"] == "no video stream"
     assert all(f"bad: {name}: " in shown for name in bad)
-    assert "6 good files with 98 frames, 6 bad" in shown
+    assert "9 good files with 170 frames, 7 bad" in shown
 
 
 def test_check_needs_a_folder_with_clips(tmp_path):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import struct
 import wave
 from functools import cache
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -84,43 +82,16 @@ def test_iterate_streams_the_same_frames(video_file, backend):
     assert torch.equal(torch.stack(list(iterate(video_file, backend, chunk=7))), whole)
 
 
-@pytest.fixture(scope="module")
-def uneven_file(tmp_path_factory, frames):
-    """Variable frame rate: 24 frames over 4 seconds, most of them in the first one (as screen recorders and phones)."""
-    path = tmp_path_factory.mktemp("uneven") / "uneven.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.height, stream.width, stream.pix_fmt, stream.gop_size = 48, 64, "yuv420p", 8
-        for t, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts = t if t < 16 else 16 + 10 * (t - 16)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    return path
-
-
-def test_variable_frame_rate_counts_frames_and_means_the_rate(uneven_file, backend, frames):
-    reader = open_video(uneven_file, backend)
+def test_variable_frame_rate_counts_frames_and_means_the_rate(tmp_path, uneven, backend, frames):
+    reader = open_video(uneven(tmp_path / "uneven.mp4"), backend)
     assert len(reader) == 24
     assert reader.fps == pytest.approx(23 / (86 / 24))  # the mean rate, and frames by number whatever their time
     assert which(reader.get(range(24)), frames) == list(range(24))
     assert which(reader.get([20, 3]), frames) == [20, 3]
 
 
-def lying(path, degrees: int):
-    """Note in an MP4 that its pictures are to be turned clockwise, as phones do: the matrix of its track header."""
-    data, one = bytearray(path.read_bytes()), 1 << 16
-    matrix = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
-    a, b, c, d = matrix
-    at = data.index(b"tkhd") + 44
-    assert struct.unpack(">9i", data[at : at + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
-    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    return path
-
-
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_pictures_that_lie_are_turned_upright(tmp_path, encoder, frames, backend, degrees):
+def test_pictures_that_lie_are_turned_upright(tmp_path, encoder, frames, lying, backend, degrees):
     path = lying(encoder(tmp_path / "phone.mp4", frames), degrees)
     upright = np.rot90(frames, -degrees // 90, (1, 2))
     reader = open_video(path, backend)
@@ -179,15 +150,9 @@ def test_bad_files_are_named_with_a_reason(tmp_path, encoder, frames, backend, k
     assert (again.path, again.reason) == (caught.value.path, caught.value.reason)
 
 
-def test_huge_frames_are_refused_before_decoding(tmp_path, backend):
-    path = tmp_path / "huge.avi"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=8)
-        stream.height, stream.width, stream.pix_fmt = 8192, 8208, "gray"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((8192, 8208), np.uint8), format="gray")))
-        container.mux(stream.encode(None))
+def test_huge_frames_are_refused_before_decoding(tmp_path, huge, backend):
     with pytest.raises(UnreadableClip, match="8208x8192 exceed the limit of 67108864 pixels"):
-        open_video(path, backend)
+        open_video(huge(tmp_path / "huge.avi"), backend)
 
 
 def test_one_frame_and_odd_rates_are_fine(tmp_path, encoder, frames, backend):

@@ -9,7 +9,16 @@ import torch
 from PIL import Image
 
 from videoar.data.readers import open_video
-from videoar.data.writers import contact_sheet, open_mp4_writer, tile, to_uint8, write_gif, write_mp4, write_png
+from videoar.data.writers import (
+    contact_sheet,
+    open_mp4_writer,
+    tile,
+    to_uint8,
+    write_gif,
+    write_lossless,
+    write_mp4,
+    write_png,
+)
 
 
 def test_mp4_is_h264_and_gives_the_frames_back(tmp_path, frames):
@@ -22,6 +31,17 @@ def test_mp4_is_h264_and_gives_the_frames_back(tmp_path, frames):
     assert (len(reader), reader.fps, reader.height, reader.width) == (24, 12.5, 48, 64)
     error = np.abs(reader.get(range(24)).numpy().astype(int) - frames)
     assert error.mean() < 3
+
+
+@pytest.mark.parametrize("backend", ["decord", "pyav"])
+def test_lossless_files_give_back_every_pixel(tmp_path, frames, backend):
+    write_lossless(tmp_path / "clip.mkv", torch.from_numpy(frames).permute(3, 0, 1, 2) / 127.5 - 1, 12)
+    reader = open_video(tmp_path / "clip.mkv", backend)
+    assert (len(reader), reader.fps) == (24, pytest.approx(12))
+    assert np.array_equal(reader.get(range(24)).numpy(), frames)
+    with pytest.raises(ValueError, match="no frame to write"):
+        write_lossless(tmp_path / "none.mkv", frames[:0], 12)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
 
 
 def test_float_video_and_bytes_are_the_same_video(tmp_path, frames):

@@ -2,13 +2,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from videoar import GeneratorConfig, TokenizerConfig, VideoAR, VideoTokenizer
 from videoar.cli.main import main
 from videoar.data.readers import open_video
+from videoar.data.writers import to_uint8
 from videoar.metrics.features.atari import AtariFeatures
+from videoar.sampling.generate import generate
+from videoar.training.checkpoint import load_models
 
 Folder = Callable[..., Path]
 
@@ -119,6 +123,52 @@ def test_vbench_layout_is_generated_measured_and_continued(
     assert main(["evaluate", *arguments, "--vbench", "temporal_flickering"]) == 0
     shown = capsys.readouterr().out
     assert "1 videos written" in shown and "| temporal_flickering |" in shown
+
+
+def test_gfvd_of_a_generator_in_one_command_that_can_be_interrupted(
+    folder: Folder, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    AtariFeatures(["pong"], width=2).save(tmp_path / "net", {})
+    real, fake, out = folder("real", count=4, frames=5), tmp_path / "fake", tmp_path / "out"
+    for i, name in enumerate(("pong", "pong", "qbert", "qbert")):
+        (real / name).mkdir(exist_ok=True)
+        (real / f"v0{i}.mp4").rename(real / name / f"v0{i}.mp4")
+    arguments = ["evaluate", "--real", str(real), "--generate", str(models), "--fake", str(fake), "--out", str(out)]
+    arguments += ["--features", f"atari:{tmp_path / 'net'}", "--set", "frames=5", "--no-cache", "--device", "cpu"]
+    arguments += ["--frames", "5", "--guidance", "2"]
+    assert main([*arguments, "--batch", "3", "--seed", "7"]) == 0
+    assert "4 videos written" in capsys.readouterr().out
+    samples = sorted(fake.rglob("*.mkv"))
+    assert [path.relative_to(fake).as_posix() for path in samples] == [
+        "pong/sample_000007.mkv", "pong/sample_000008.mkv", "qbert/sample_000009.mkv", "qbert/sample_000010.mkv",
+    ]  # fmt: skip
+    content = json.loads((out / "metrics.json").read_text())
+    card = content["card"]["models"][0]
+    assert content["values"]["fvd"]["mean"] > 0 and "do not pair" in content["unavailable"]["psnr"]
+    assert content["card"]["counts"][0]["fake"] == content["card"]["counts"][0]["real"] == 4
+    assert card["seed"] == 7 and card["guidance"] == "2" and card["options"]["end"] == 2 and len(card["generator"]) > 8
+
+    generator, tokenizer = load_models(models)
+    video = generate(generator, tokenizer, ["qbert"], frames=5, size=(32, 32), seed=9, guidance=2.0).video[0]
+    stored = open_video(samples[2]).get(range(5)).numpy().astype(int)
+    assert np.abs(stored - to_uint8(video)).max() <= 1, "no codec in between; a batch of one rounds otherwise"
+    before = open_video(samples[1]).get(range(5)).int()
+    samples[1].unlink()
+    assert main([*arguments, "--batch", "1", "--seed", "7"]) == 0
+    assert "1 videos written" in capsys.readouterr().out
+    assert (open_video(samples[1]).get(range(5)).int() - before).abs().max() <= 1
+    again = json.loads((out / "metrics.json").read_text())["values"]["fvd"]["mean"]
+    assert again == pytest.approx(content["values"]["fvd"]["mean"], rel=1e-2)
+
+    assert main([*arguments, "--seed", "8"]) == 2
+    assert "holds samples made otherwise (seed 7 -> 8)" in capsys.readouterr().err
+    (real / "v99.mp4").write_bytes((real / "pong" / "v00.mp4").read_bytes())
+    assert main([*arguments, "--seed", "7"]) == 2
+    assert "v99.mp4 lies in no folder of a class that the model knows: pong, qbert" in capsys.readouterr().err
+    (real / "v99.mp4").unlink()
+    assert main([*arguments, "--set", "frames=9"]) == 2
+    assert "samples of 5 frames, but the protocol takes 9" in capsys.readouterr().err
 
 
 def test_official_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

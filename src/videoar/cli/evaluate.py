@@ -5,6 +5,7 @@ Metrics that cannot be measured are listed with the reason, never guessed.
 
 examples:
   videoar evaluate --real data/atari/testlist01.txt --fake outputs/samples --protocol atari
+  videoar evaluate --real data/atari/testlist01.txt --generate run.ckpt --fake outputs/gfvd --protocol atari   # gFVD
   videoar evaluate --real clips --fake reconstructions                         # PSNR, SSIM, … of files with equal names
   videoar evaluate --real ucf101/train --fake seed0 seed1 --protocol ucf101-10k --features i3d:i3d_torchscript.pt
   videoar evaluate --real clips --model run.ckpt --set frames=17               # and usage and accuracy of the bits
@@ -20,6 +21,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videoar.cli.samples import write_samples
 from videoar.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,14 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vbench.add_argument("--vbench-weights", metavar="DIR", help="folder laid out like VBench's cache")
     vbench.add_argument("--substitutes", default="ffmpeg", metavar="A,B", help="ffmpeg, atari or none (default ffmpeg)")
     vbench.add_argument("--vbench-results", metavar="DIR", help="only add up the official suite's results")
-    vbench.add_argument("--generate", metavar="MODEL", help="first write the samples of --prompts into --fake")
-    vbench.add_argument("--prompts", metavar="FILE", help="VBench's full_info JSON, or one prompt a line")
-    vbench.add_argument("--samples", type=int, default=5, help="videos a prompt (default 5)")
-    vbench.add_argument("--frames", type=int, default=17, help="pixel frames of a generated video (default 17)")
-    vbench.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)"
+    made = parser.add_argument_group("sampling first (an interrupted run goes on)")
+    made.add_argument(
+        "--generate", metavar="MODEL", help="write samples into --fake: of --prompts, or one of each real clip's class"
     )
-    vbench.add_argument("--seed", type=int, default=0, help="sample i of every prompt uses seed + i (default 0)")
+    made.add_argument("--prompts", metavar="FILE", help="VBench's full_info JSON, or one prompt a line")
+    made.add_argument("--samples", type=int, default=5, help="videos a prompt (default 5)")
+    made.add_argument("--frames", type=int, default=17, help="pixel frames of a generated video (default 17)")
+    made.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)")
+    made.add_argument("--seed", type=int, default=0, help="sample i (of a prompt, or of the real set) uses seed + i")
+    made.add_argument("--guidance", help="ucf101, text, none or a number (default: the paper's for the model)")
     how = parser.add_argument_group("how")
     how.add_argument("--out", metavar="DIR", help="write metrics.json, metrics.md and drift.png here")
     how.add_argument("--cache", metavar="DIR", help="statistics of real sets (default ~/.cache/videoar/real)")
@@ -78,8 +82,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             "give either --fake, folders of generated videos, or --model, whose reconstructions are measured"
         )
+    protocol = _protocol(args)
     if args.generate:
-        _generate(args)
+        write_samples(args, protocol, _device(args))
     if not (args.real or args.vbench):
         if args.generate:
             return 0
@@ -88,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
     from videoar.metrics.evaluate import evaluate
 
-    protocol = _protocol(args)
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
     with Progress(transient=True) as bar:
@@ -190,29 +194,6 @@ def _device(args: argparse.Namespace) -> str:
     import torch
 
     return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _generate(args: argparse.Namespace) -> None:
-    """Write the samples of all prompts in VBench's layout; those that are there already are kept."""
-    from rich.progress import track
-
-    from videoar.metrics.vbench.layout import VBenchFolder, read_prompts
-    from videoar.sampling.generate import generate
-    from videoar.training.checkpoint import load_models
-
-    if not args.prompts or len(args.fake) != 1:
-        raise UserError("--generate needs --prompts FILE and one folder as --fake")
-    folder = VBenchFolder(args.fake[0], read_prompts(args.prompts), args.samples)
-    generator, tokenizer = load_models(args.generate)
-    generator.to(_device(args)).eval()
-    tokenizer.to(_device(args)).eval()
-    size = tuple(args.size) if args.size else tuple(generator.config.size)
-    pending = list(folder.pending())
-    for prompt, index in track(pending, "sampling", transient=True):
-        text = [prompt.refined or prompt.text]
-        sample = generate(generator, tokenizer, text, frames=args.frames, size=size, seed=args.seed + index)
-        folder.write(prompt, index, sample.video[0])
-    print(f"{len(pending)} videos written to {folder.path}; prompts in {folder.write_info()}")
 
 
 def _official(folder: str) -> int:

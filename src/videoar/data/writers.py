@@ -119,6 +119,22 @@ def write_mp4(path: str | Path, video: Video, fps: float, crf: int = 18) -> None
         writer.write(video)
 
 
+def write_lossless(path: str | Path, video: Video, fps: float) -> None:
+    """Write a video as FFV1 in a .mkv: every reader gives back exactly its 8-bit pixels."""
+    import av
+
+    frames = to_uint8(video)
+    if not len(frames):
+        raise ValueError(f"{path}: no frame to write")
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
 def write_gif(path: str | Path, video: Video, fps: float) -> None:
     """Write a looping GIF, one palette a frame. GIF time is in 1/100 s: `fps` above 50 is shown at 50."""
     from PIL import Image

@@ -18,6 +18,7 @@ from videoar.metrics.models import ModelTwin
 from videoar.metrics.plan import LONGEST, PAIRED, Options, Plan, paired_metric
 from videoar.metrics.protocol import Protocol
 from videoar.metrics.report import Report, Run
+from videoar.metrics.samples import read_settings
 from videoar.metrics.sources import Batch, Sources
 from videoar.metrics.vbench.registry import Dimensions
 
@@ -59,8 +60,8 @@ def evaluate(
         evaluation = _Evaluation(plan, subject, dimensions, real_moments)
         report.runs.append(evaluation.run())
         real_moments = evaluation.real_moments
-        if isinstance(subject, ModelTwin):
-            report.models.append(subject.card())
+        card = subject.card() if isinstance(subject, ModelTwin) else read_settings(subject.path)
+        report.models += [card] if card else []
     report.finish()
     return report
 

@@ -55,7 +55,7 @@ class Report:
         unavailable: metric → why it was not measured.
         deviations: in what the run differs from its named protocol; empty means that it followed it.
         notes: free facts about the generated videos (guidance, sampler seeds, checkpoint), given by the user.
-        models: cards of the models whose reconstructions were measured.
+        models: cards of the models whose reconstructions or samples were measured.
     """
 
     protocol: Protocol

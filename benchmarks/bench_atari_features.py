@@ -1,6 +1,6 @@
 """What the Atari feature net notices: FVD of damaged test clips against intact ones.
 
-    python benchmarks/bench_atari_features.py data/atari
+    python benchmarks/bench_atari_features.py data/atari --out benchmarks/results/atari-features/sensitivity.json
 
 The test clips are split into two halves of other recordings. Half A stands for the real set; half B, damaged in one
 way at a time, for the generated one. "nothing" is the floor: two real sets of this size.
@@ -9,6 +9,7 @@ way at a time, for the generated one. "nothing" is the floor: two real sets of t
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videoar.data.files import atomic_path
 from videoar.metrics.features.atari import load_atari
 from videoar.metrics.folder import VideoFolder, read_clip
 from videoar.metrics.frechet import Moments, frechet_distance
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a set made by `videoar data atari`")
     parser.add_argument("--clips", type=int, default=None, help="test clips in all (default: every one)")
     parser.add_argument("--features", help="folder of the net (default: the shipped one)")
+    parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     args = parser.parse_args()
     net, protocol = load_atari(args.features), Protocol("atari", frames=17, size=(128, 128))
     folder = VideoFolder(args.data / "testlist01.txt")
@@ -72,11 +75,16 @@ def main() -> None:
             add(sums, damage, net(apply(video)))
         if games.index(name.split("/")[0]) % 4:
             add(sums, "a quarter of the games missing", net(video))
-    print(f"{len(games)} games; {int(sums['real'].count)} against {int(sums['nothing'].count)} clips of 17 frames\n")
+    real = sums.pop("real")
+    fvd = {damage: round(float(frechet_distance(real, moments)), 3) for damage, moments in sums.items()}
+    facts = {"games": len(games), "real_clips": int(real.count), "fake_clips": int(sums["nothing"].count)}
+    print("{games} games; {real_clips} against {fake_clips} clips of 17 frames\n".format(**facts))
     print("| damage | FVD (atari) |\n|---|---|")
-    for damage, moments in sums.items():
-        if damage != "real":
-            print(f"| {damage} | {float(frechet_distance(sums['real'], moments)):.3f} |")
+    for damage, value in fvd.items():
+        print(f"| {damage} | {value:.3f} |")
+    if args.out:
+        with atomic_path(args.out) as path:
+            path.write_text(json.dumps({**facts, "frames": 17, "features": net.card(), "fvd": fvd}, indent=2) + "\n")
 
 
 def add(sums: dict[str, Moments], name: str, features: Tensor) -> None:

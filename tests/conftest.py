@@ -135,3 +135,28 @@ def gradients(monkeypatch) -> dict[str, list[torch.Tensor]]:
 
     monkeypatch.setattr(module, "make_adamw", spy)
     return seen
+
+
+WORDS = ["a", "red", "ball", "bounces", "over", "the", "blue", "paddle", "twice", "</s>", "<pad>", "<unk>"]
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory) -> str:
+    """Folder of a real, tiny T5 encoder (24 features) with random weights and a tokenizer of whole words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("t5")
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    config = T5Config(vocab_size=len(WORDS), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    T5EncoderModel(config).save_pretrained(folder)
+    return str(folder)

@@ -89,7 +89,7 @@ def test_endless_broken_steps_stop_the_run(fit, monkeypatch, clips, tokenizer_mo
     monkeypatch.setattr(base, "MAX_SKIPPED", 2)
     module = tokenizer_module({"gan": 0.0})
     module.objective.forward = lambda video, rebuilt, *_: {"reconstruction": rebuilt.mean() * float("inf")}
-    with pytest.raises(UserError, match="2 steps in a row"):
+    with pytest.raises(UserError, match="2 steps of the tokenizer in a row"):
         fit(module, clips(4))
 
 

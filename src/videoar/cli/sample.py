@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from videoar.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from videoar.generator.model import VideoAR
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     """Sample and write `<condition>_<seed>.mp4`, `.gif` and `samples.json`."""
     import torch
 
+    from videoar import __version__
+    from videoar.data.files import atomic_path
     from videoar.sampling.guidance import Guidance
     from videoar.sampling.sampler import SamplingOptions
     from videoar.training.checkpoint import load_models
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
     prefix = _prefix(args, size)
     written: list[dict[str, Any]] = []
-    videos: list[Tensor] = []
+    videos: list[np.ndarray] = []
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
         which = f"{start + len(part)}/{len(jobs)}"
@@ -109,10 +112,12 @@ def run(args: argparse.Namespace) -> int:
     if args.grid:
         _write_grid(args, [str(value) for value, _ in jobs[:: args.num]], videos)
     settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
-    settings |= {"size": list(size), "device": device, "options": asdict(options), "torch": torch.__version__}
+    settings |= {"size": list(size), "device": device, "options": asdict(options)}
+    settings |= {"videoar": __version__, "torch": torch.__version__}
     settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": written}
     settings["seconds_in_all"] = round(time.perf_counter() - started, 3)
-    _write_json(Path(args.out) / "samples.json", settings)
+    with atomic_path(Path(args.out) / "samples.json") as path:
+        path.write_text(json.dumps(settings, indent=2, default=str) + "\n")
     print(f"{len(written)} videos in {args.out}")
     return 0
 
@@ -173,41 +178,40 @@ def _sample_batch(
     options: SamplingOptions,
     prefix: Tensor | None,
     which: str,
-) -> tuple[list[dict[str, Any]], list[Tensor]]:
-    """Sample one batch, writing frames while later ones are sampled: what was written, and the videos."""
+) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """Sample one batch, writing frames while later ones are sampled: what was written, and the videos as bytes."""
     from contextlib import ExitStack
 
-    import torch
+    import numpy as np
     from rich.progress import Progress
 
-    from videoar.data.writers import open_mp4_writer, write_gif
+    from videoar.data.writers import open_mp4_writer, to_uint8, write_gif
 
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     stems = [folder / f"{_file_name(value)}_{seed:05d}" for value, seed in jobs]
-    kept: list[list[Tensor]] = [[] for _ in jobs]
+    kept: list[list[np.ndarray]] = [[] for _ in jobs]
     with Progress(transient=True) as bar, ExitStack() as files:
         task = bar.add_task(f"sampling {which}", total=None)
         writers = [files.enter_context(open_mp4_writer(stem.with_suffix(".mp4"), args.fps)) for stem in stems]
         progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
         for part in _stream(args, generator, tokenizer, jobs, size, options, prefix, progress):
-            part = part.float().clamp(-1, 1).cpu()
             for clip, writer, frames in zip(part, writers, kept):
-                writer.write(clip)
-                frames.append(clip)
-    videos = [torch.cat(frames, dim=1) for frames in kept]
+                frames.append(to_uint8(clip))
+                writer.write(frames[-1])
+    videos = [np.concatenate(frames) for frames in kept]
     for stem, video in zip(stems, videos):
         write_gif(stem.with_suffix(".gif"), video, args.fps)
     files_of = zip(stems, jobs)
     return [{"file": f"{stem.name}.mp4", "condition": value, "seed": seed} for stem, (value, seed) in files_of], videos
 
 
-def _write_grid(args: argparse.Namespace, names: list[str], videos: list[Tensor]) -> None:
+def _write_grid(args: argparse.Namespace, names: list[str], videos: list[np.ndarray]) -> None:
     """All videos as one GIF, and five frames of each row's first as one picture."""
     from videoar.data.writers import contact_sheet, tile, write_gif, write_png
 
     rows = [videos[start : start + args.num] for start in range(0, len(videos), args.num)]
-    scale = max(1, 128 // videos[0].shape[-1])
+    scale = max(1, 128 // videos[0].shape[2])
     write_gif(Path(args.out) / "grid.gif", tile(rows).repeat(scale, 1).repeat(scale, 2), args.fps)
     write_png(Path(args.out) / "grid.png", contact_sheet([row[:1] for row in rows], 5, names, scale))
 
@@ -243,11 +247,4 @@ def _stream(
 
 def _file_name(value: int | str) -> str:
     """A condition as part of a file name."""
-    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(value))
-    return kept[:60]
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
-    partial.rename(path)
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in str(value))[:60]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from videoar.errors import UserError
+from videoar.generator.config import GeneratorConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     uniform = all(c.lengths is None and c.tokens.shape[1] == longest for c in conditions)
     lengths = None if uniform else torch.cat([c.resolved_lengths() for c in conditions])
     return Condition(tokens, lengths, torch.cat([c.pooled for c in conditions]))
+
+
+def pad_prefix(condition: Condition, multiple: int = 128) -> Condition:
+    """Pad prefixes of text to a multiple, so that prompts of any length give few shapes to compile for."""
+    missing = -condition.tokens.shape[1] % multiple
+    if condition.lengths is None or missing == 0:
+        return condition
+    return Condition(nn.functional.pad(condition.tokens, (0, 0, 0, missing)), condition.lengths, condition.pooled)
 
 
 class NullCondition(nn.Module):
@@ -96,11 +106,11 @@ class ClassCondition(nn.Module):
         return values.to(self.embedding.weight.device)
 
     def _index(self, value: int | str) -> int:
-        if isinstance(value, str) and not value.isdigit():
-            if value not in self.class_names:
-                known = ", ".join(self.class_names[:20]) or "none: this model knows only label numbers"
-                raise UserError(f"unknown class {value!r}; known classes: {known}")
+        if value in self.class_names:  # before numbers: a class may be called "10"
             return self.class_names.index(value)
+        if isinstance(value, str) and not value.isdecimal():
+            known = ", ".join(self.class_names[:20]) or "none: this model knows only label numbers"
+            raise UserError(f"unknown class {value!r}; known classes: {known}")
         if not 0 <= int(value) < self.num_classes:
             raise UserError(f"label {value} is outside 0 … {self.num_classes - 1}")
         return int(value)
@@ -151,9 +161,11 @@ class ByteCondition(nn.Module):
 class TextCondition(nn.Module):
     """Text through a frozen Hugging Face encoder (flan-t5 by name or path), loaded at the first prompt, cached on disk.
 
-    The encoder is no submodule: its weights never enter a checkpoint. Its features do not change, so each prompt's are
-    kept in memory and, with `cache_dir`, in one safetensors file a prompt.
+    The encoder is no submodule: its weights never enter a checkpoint. Its features do not change, so those of the last
+    prompts are kept in memory and, with `cache_dir`, those of all in one safetensors file a prompt.
     """
+
+    REMEMBERED = 256
 
     def __init__(self, width: int, encoder: str, features: int, max_tokens: int, cache_dir: str | None = None) -> None:
         super().__init__()
@@ -172,29 +184,37 @@ class TextCondition(nn.Module):
         if prompt not in self._memory:
             key = hashlib.sha256(f"{self.encoder_name}\0{prompt}".encode()).hexdigest()[:32]
             path = self.cache_dir / f"{key}.safetensors" if self.cache_dir else None
-            self._memory[prompt] = self._load(path) if path and path.exists() else self._encode(prompt, path)
+            features = self._load(path) if path and path.exists() else self._encode(prompt, path)
+            while len(self._memory) >= self.REMEMBERED:
+                del self._memory[next(iter(self._memory))]
+            self._memory[prompt] = features
         return self._memory[prompt]
 
     @staticmethod
     def _load(path: Path) -> Tensor:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)["features"].float()
+        try:
+            return load_file(path)["features"].float()
+        except (SafetensorError, KeyError, OSError) as error:
+            raise UserError(f"{path} holds no text features, delete it: {error}") from error
 
     def _encode(self, prompt: str, path: Path | None) -> Tensor:
         if not self._encoder:
             self._encoder = list(_load_text_encoder(self.encoder_name))
         tokenizer, encoder = self._encoder
+        device = self.project.token.weight.device
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         if not prompt or ids.shape[1] > self.max_tokens:
             raise UserError(f"prompt of {ids.shape[1]} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
         with torch.no_grad():
-            features = encoder(input_ids=ids).last_hidden_state[0].float().contiguous()
+            features = encoder.to(device)(input_ids=ids.to(device)).last_hidden_state[0].float().cpu().contiguous()
         if path is not None:
             from safetensors.torch import save_file
 
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{os.getpid()}.partial")  # ranks may encode the same prompt at once
             save_file({"features": features.half()}, partial)
             partial.rename(path)
         return features.half().float()
@@ -217,3 +237,14 @@ def _load_text_encoder(name: str) -> tuple[Any, Any]:
         return AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(name).eval().requires_grad_(False)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}") from error
+
+
+def condition_encoder(config: GeneratorConfig) -> nn.Module:
+    """What turns a batch's labels or prompts into a Condition."""
+    if config.condition == "class":
+        return ClassCondition(config.width, config.num_classes, config.class_names)
+    if config.condition == "bytes":
+        return ByteCondition(config.width, config.max_prompt)
+    return TextCondition(
+        config.width, config.text_encoder, config.text_features, config.max_prompt, config.text_cache or None
+    )

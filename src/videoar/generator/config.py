@@ -51,7 +51,7 @@ class GeneratorConfig:
     sinks: int = 0
     """First latent frames that stay visible beyond the window."""
     attention: Literal["sdpa", "flex"] = "sdpa"
-    """Backend of teacher forcing: dense mask, or FlexAttention (GPU; long sequences)."""
+    """Backend of teacher forcing: dense mask, or FlexAttention (long sequences on a GPU; a CPU trains without it)."""
     size: tuple[int, int] = (128, 128)
     """(height, width) in pixels that training ended with: the default of sampling. No weight depends on it."""
     tokenizer_fingerprint: str = ""

@@ -21,7 +21,11 @@ BLOCK = 128
 
 @lru_cache(maxsize=1)
 def _compiled():
-    """`flex_attention` fused by the compiler; uncompiled it would materialise every score."""
+    """`flex_attention` fused by the compiler; uncompiled it would materialise every score.
+
+    It is compiled once for each geometry. Past the compiler's limit (8 by default) it would run uncompiled.
+    """
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return torch.compile(flex_attention, dynamic=False)
 
 

@@ -18,15 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videoar.bits.pyramid import ScalePyramid
+from videoar.errors import UserError
 from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
 from videoar.generator.blocks import Block
-from videoar.generator.conditioning import (
-    ByteCondition,
-    ClassCondition,
-    Condition,
-    NullCondition,
-    TextCondition,
-)
+from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, pad_prefix
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
 from videoar.generator.visibility import PREFIX, SequenceIds, dense_mask
@@ -56,7 +51,7 @@ class VideoAR(nn.Module, Pretrained):
         self.config = config
         C, D = config.width, config.latent_dim
         # 1. condition
-        self.encode_condition = _condition_encoder(config)
+        self.encode_condition = condition_encoder(config)
         self.null = NullCondition(C)
         # 2. token embedding
         self.embed = nn.Linear(D, C)
@@ -88,7 +83,13 @@ class VideoAR(nn.Module, Pretrained):
     # ---- conditions -------------------------------------------------------------------------------------------------
 
     def condition(self, values: Labels) -> Condition:
-        """Encode labels or prompts; a Condition passes through."""
+        """Encode labels or prompts; a Condition passes through.
+
+        Raises:
+            UserError: one string instead of a list, an unknown label, or a prompt that is empty or too long.
+        """
+        if isinstance(values, str):
+            raise UserError(f"conditions come as a list, one a sample: [{values!r}]")
         return values if isinstance(values, Condition) else self.encode_condition(values)
 
     def drop_condition(self, condition: Condition, p: float, rng: torch.Generator | None = None) -> Condition:
@@ -122,10 +123,13 @@ class VideoAR(nn.Module, Pretrained):
             ValueError: L or D does not fit, or the pyramid has more scales than the model.
         """
         self._check(tokens, pyramid, frames)
+        # FlexAttention has no backward pass on a CPU; the dense mask gives the same
+        flex = self.config.attention == "flex" and not (tokens.device.type == "cpu" and torch.is_grad_enabled())
         encoded = self.condition(condition)
+        encoded = pad_prefix(encoded) if flex else encoded
         x = self.embed_tokens(tokens, pyramid, slice(0, tokens.shape[1]))
         prefix = encoded.tokens.shape[1]
-        attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep)
+        attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep, flex)
         positions = video_positions(pyramid, frames, 0, self.config.normalised_positions, tokens.device)
         x, rotation = self._with_positions(x, positions, encoded, with_prefix=True)
         return self._head(self._transform(x, encoded, rotation, attend)[:, prefix:], encoded)
@@ -140,11 +144,11 @@ class VideoAR(nn.Module, Pretrained):
             raise ValueError(f"a pyramid of {len(pyramid)} scales; this generator knows {self.config.max_scales}")
 
     def _teacher_forcing_attend(
-        self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None
+        self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None, flex: bool
     ) -> Attend:
         config, prefix, device = self.config, condition.tokens.shape[1], condition.tokens.device
         ids = _ids(pyramid, frames, prefix, device)
-        if config.attention == "flex":
+        if flex:
             from videoar.generator.flex import FlexAttend
 
             key = (pyramid, frames, prefix, condition.batch, device)
@@ -272,13 +276,3 @@ class VideoAR(nn.Module, Pretrained):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in asdict(self.config).items() if name != "class_names")
-
-
-def _condition_encoder(config: GeneratorConfig) -> nn.Module:
-    if config.condition == "class":
-        return ClassCondition(config.width, config.num_classes, config.class_names)
-    if config.condition == "bytes":
-        return ByteCondition(config.width, config.max_prompt)
-    return TextCondition(
-        config.width, config.text_encoder, config.text_features, config.max_prompt, config.text_cache or None
-    )

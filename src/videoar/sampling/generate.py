@@ -14,6 +14,7 @@ from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
 from videoar.generator.model import Labels, VideoAR
 from videoar.sampling.guidance import Guidance
+from videoar.sampling.pairing import check_pair
 from videoar.sampling.sampler import LatentSampler, Progress, SamplingOptions
 from videoar.tokenizer.model import VideoTokenizer
 
@@ -31,23 +32,6 @@ class Sample:
     video: Tensor
     bits: tuple[Tensor, ...]
     steps: int
-
-
-def check_pair(generator: VideoAR, tokenizer: VideoTokenizer) -> None:
-    """Refuse a tokenizer whose bits the generator does not speak.
-
-    Raises:
-        UserError: another number of bits, or another fingerprint than the one the generator was trained with.
-    """
-    own, other = generator.config.latent_dim, tokenizer.config.latent_dim
-    if own != other:
-        raise UserError(f"the generator speaks {own} bits a token, the tokenizer {other}: they do not belong together")
-    expected = generator.config.tokenizer_fingerprint
-    if expected and expected != tokenizer.fingerprint():
-        raise UserError(
-            f"the generator was trained with tokenizer {expected}, this one is {tokenizer.fingerprint()}: "
-            "their bits mean different things"
-        )
 
 
 def latent_frames(tokenizer: VideoTokenizer, frames: int) -> int:
@@ -223,8 +207,10 @@ def extend(
         shot, overlap: pixel frames, both 1 + 4n, overlap < shot.
 
     Raises:
-        UserError: as `generate`, or an overlap that leaves nothing of a shot.
+        UserError: as `generate`, a length or rate that is not positive, or an overlap that leaves nothing of a shot.
     """
+    if not (seconds > 0 and fps > 0):
+        raise UserError(f"a video needs a positive length and rate, got {seconds} seconds at {fps} frames a second")
     latent_frames(tokenizer, overlap)
     if overlap >= shot:
         raise UserError(f"an overlap of {overlap} frames leaves nothing of a shot of {shot}")

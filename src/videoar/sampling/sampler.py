@@ -22,6 +22,7 @@ from videoar.bits.bsq import code_of
 from videoar.bits.corruption import teacher_forcing
 from videoar.bits.pyramid import ScalePyramid
 from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
+from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, stack
 from videoar.generator.model import Labels, VideoAR
 from videoar.sampling.draw import Noise, draw_bits
@@ -42,11 +43,19 @@ class SamplingOptions:
         guidance: γ(t, k).
         temperature: one value, or one a scale (coarse to fine; the last holds for all finer ones).
         greedy: take the more likely value of every bit.
+
+    Raises:
+        UserError: a temperature that is not positive.
     """
 
     guidance: Guidance = field(default_factory=Guidance)
     temperature: float | tuple[float, ...] = 1.0
     greedy: bool = False
+
+    def __post_init__(self) -> None:
+        values = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+        if not values or not all(0 < value < float("inf") for value in values):
+            raise UserError(f"temperatures must be positive, got {list(values)}; greedy sampling needs none")
 
     def temperature_of(self, k: int) -> float:
         """The temperature of scale k."""

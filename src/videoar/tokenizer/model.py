@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from videoar.bits.pyramid import ScalePyramid
 from videoar.bits.residual import Quantized, quantize
+from videoar.errors import UserError
 from videoar.pretrained import Pretrained
 from videoar.tokenizer.blocks import Level
 from videoar.tokenizer.config import TokenizerConfig
@@ -138,7 +139,7 @@ class VideoTokenizer(nn.Module, Pretrained):
             return ScalePyramid.default(h, w)
         pyramid = ScalePyramid.from_sides(self.config.scales)
         if pyramid.full != (h, w):
-            raise ValueError(f"the configured scales end in a grid of {pyramid.full}, but the latent's is {(h, w)}")
+            raise UserError(f"the configured scales end in a grid of {pyramid.full}, but the latent's is {(h, w)}")
         return pyramid
 
     def _check_video(self, video: Tensor) -> None:

@@ -65,7 +65,7 @@ class TrainingModule(LightningModule):
         self.ema = EMA(self.loop.ema_decay)
         self.batches_seen = 0
         self.skipped: dict[str, int] = {}
-        self._skipped_in_a_row = 0
+        self._skipped_in_a_row: dict[str, int] = {}
         self._open_gradients: dict[str, Tensor] = {}
 
     @property
@@ -90,7 +90,7 @@ class TrainingModule(LightningModule):
         A step whose gradients are not finite is skipped, counted and logged.
 
         Raises:
-            UserError: MAX_SKIPPED steps in a row were skipped.
+            UserError: MAX_SKIPPED steps of one network in a row were skipped.
         """
         size, last = self.window(batch_idx)
         self.manual_backward(loss / size)
@@ -98,7 +98,7 @@ class TrainingModule(LightningModule):
             return None
         norm = clip_gradients(network.parameters(), config.clip)
         if bool(norm.isfinite()):
-            self._skipped_in_a_row = 0
+            self._skipped_in_a_row[name] = 0
             set_lr(optimizer, config.lr_at(self.batches_seen, self.run_length()))
             self._step(name, optimizer)
         else:
@@ -116,12 +116,12 @@ class TrainingModule(LightningModule):
 
     def _count_skipped(self, name: str) -> None:
         self.skipped[name] = self.skipped.get(name, 0) + 1
-        self._skipped_in_a_row += 1
+        self._skipped_in_a_row[name] = in_a_row = self._skipped_in_a_row.get(name, 0) + 1
         log.warning("batch %d: gradients of the %s are not finite, step skipped", self.batches_seen, name)
-        if self._skipped_in_a_row >= MAX_SKIPPED:
+        if in_a_row >= MAX_SKIPPED:
             raise UserError(
-                f"{MAX_SKIPPED} steps in a row had gradients that are not finite (batch {self.batches_seen});"
-                " lower the learning rate or the GAN weight"
+                f"{MAX_SKIPPED} steps of the {name} in a row had gradients that are not finite"
+                f" (batch {self.batches_seen}); lower the learning rate or the GAN weight"
             )
 
     def run_length(self) -> int | None:

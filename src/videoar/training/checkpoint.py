@@ -19,7 +19,7 @@ from videoar.data.files import atomic_folder
 from videoar.errors import UserError
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.pretrained import config_from_dict, load_strict
-from videoar.sampling.generate import check_pair
+from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
 from videoar.training.checkpoint_io import read_checkpoint
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
 import pytest
 import torch
+import yaml
 from torch.utils.data import DataLoader
 
 from videoar.generator.model import GeneratorConfig
@@ -70,6 +76,29 @@ def make_tokenizer_module(
         discriminator_optim=config,
         loop=LoopConfig(**loop),
     )
+
+
+@pytest.fixture(scope="session")
+def debug_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of configs/sweeps/debug.yaml, finished, with one seed: rendered games, a tokenizer, two generators.
+
+    Real, with random-looking pictures: the models train for a few batches. All test processes share it.
+    """
+    repository = Path(__file__).parents[1]
+    spec = yaml.safe_load((repository / "configs" / "sweeps" / "debug.yaml").read_text()) | {"seeds": [0]}
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out = shared / "debug_sweep"
+    with (shared / "debug_sweep.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "results.csv").exists():
+            path = shared / "debug.yaml"
+            path.write_text(yaml.safe_dump(spec, sort_keys=False))
+            command = [sys.executable, "-m", "videoar", "sweep", str(path), "--out", str(out)]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return out
 
 
 @pytest.fixture

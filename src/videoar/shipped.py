@@ -15,7 +15,7 @@ def shipped(relative: str) -> Path:
     Raises:
         UserError: this installation does not have it.
     """
-    for root in (_PACKAGE.parents[1], _PACKAGE):
+    for root in (_PACKAGE, _PACKAGE.parents[1]):
         if (root / relative).exists():
             return root / relative
     raise UserError(f"this installation of videoar has no {relative}; give a path, or work from a checkout")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import re
+
 import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from videoar.data.inline import InlineVideo
 from videoar.data.readers import open_video
 from videoar.data.writers import (
     contact_sheet,
@@ -122,3 +126,13 @@ def test_contact_sheet_shows_first_and_last_frames(tmp_path, frames):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), labelled)
     with pytest.raises(ValueError, match="1 labels for 2 rows"):
         contact_sheet([[frames], [frames]], labels=["real"])
+
+
+def test_a_notebook_plays_what_it_is_given(tmp_path):
+    clip = torch.rand(3, 5, 16, 32) * 2 - 1
+    page = InlineVideo(clip, fps=8, height=100)._repr_html_()
+    assert page.startswith("<video ") and "height: 100px" in page
+    path = tmp_path / "inline.mp4"
+    path.write_bytes(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]))
+    reader = open_video(path)
+    assert (len(reader), reader.height, reader.width, reader.fps) == (5, 16, 32, 8)

@@ -103,7 +103,7 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[Path]:
 
 
 def plot(sweep: Sweep, rows: list[Row], target: Path) -> None:
-    """One panel a metric: bars with error bars, or lines where the grid is one numeric axis."""
+    """One panel a metric: mean ± deviation and every seed, as lines where the grid is one numeric axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -121,22 +121,20 @@ def plot(sweep: Sweep, rows: list[Row], target: Path) -> None:
         panel.set_visible(True)
         panel.set_title(metric)
         panel.grid(axis="y", alpha=0.3)
-        (_lines if numeric else _bars)(panel, rows, metric, axes)
+        (_lines if numeric else _points)(panel, rows, metric, axes)
     figure.suptitle(sweep.title)
     with atomic_path(target) as path:
         figure.savefig(path, dpi=120)
 
 
-def _bars(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:
+def _points(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:
     for i, row in enumerate(rows):
-        values = row.values[metric]
-        panel.bar(i, mean(values), yerr=stdev(values) if len(values) > 1 else None, capsize=4, color=f"C{i % 10}")
-        panel.plot([i] * len(values), values, ".", color="black", markersize=4)
+        values, colour = row.values[metric], f"C{i % 10}"
+        panel.plot([i] * len(values), values, ".", color=colour, alpha=0.5)
+        deviation = stdev(values) if len(values) > 1 else None
+        panel.errorbar(i, mean(values), yerr=deviation, fmt="_", markersize=16, capsize=4, color=colour)
     panel.set_xticks(range(len(rows)), [row.group for row in rows], rotation=20, ha="right")
-    points = [value for row in rows for value in row.values[metric]]
-    low, high = min(points), max(points)
-    if low > 0 and high - low < 0.3 * high:  # bars that differ little: show the difference, not the height
-        panel.set_ylim(low - 0.5 * (high - low or high), high + 0.3 * (high - low or high))
+    panel.set_xlim(-0.5, len(rows) - 0.5)
 
 
 def _lines(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+import torch
 import yaml
 
 from videoar.cli import main as cli
+from videoar.cli import training
 from videoar.cli.sweeps.child import VIDEOAR, _command, write_child
 from videoar.cli.sweeps.collect import collect, read_scalars
 from videoar.cli.sweeps.overrides import load_yaml, merge, nest
@@ -443,9 +446,47 @@ def test_the_debug_sweep_killed_during_a_real_fit(debug_sweep, monkeypatch, tmp_
         assert (out / name).read_text() == (debug_sweep / name).read_text()
 
 
+# ---- the shipped sweeps ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_sweeps_expand(path, monkeypatch, tmp_path):
+def test_children_of_shipped_sweeps_build(path, monkeypatch, tmp_path, capsys):
+    """Every command of every setting parses, and every configuration makes its networks (on the meta device)."""
     monkeypatch.chdir(REPOSITORY)
     missing = {key: "somewhere" for key, value in (load_yaml(path).get("vars") or {}).items() if value is None}
     sweep = load_sweep(path, tmp_path, missing)
     assert sweep.children and sweep.metrics and sweep.title
+    settings = {child.group: child for child in sweep.children}
+    if sweep.prepare:
+        settings["prepare"] = sweep.prepare
+    sizes = {}
+    for group, child in settings.items():
+        write_child(child, tmp_path / child.name)
+        for step, argv in child.steps.items():
+            argv = [word.replace("{ckpt}", "last.ckpt") for word in argv]
+            if argv[0] in cli.TRAINING:
+                sizes[group] = parameters_of(argv, capsys)
+            else:
+                monkeypatch.setattr(f"{cli.COMMANDS[argv[0]][0]}.run", lambda args: 0)
+                assert cli.main(argv) == 0, (step, capsys.readouterr().err)
+    if path.stem == "table3":  # paper, Table 3
+        assert sizes["VideoAR-L"] == pytest.approx(926e6, rel=0.02)
+        assert sizes["VideoAR-XL"] == pytest.approx(2.0e9, rel=0.1)
+
+
+def parameters_of(argv, capsys):
+    """Let the CLI parse a training command, make the module it configures, count the network's parameters."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        training.run([*argv, "--print_config"])
+    assert stop.value.code == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    module_path, _, name = model["class_path"].rpartition(".")
+    arguments = model["init_args"]
+    if "generator" in arguments:  # its tokenizer is a file, which is not there
+        arguments["tokenizer"] = None
+    with torch.device("meta"):
+        module = getattr(import_module(module_path), name)(**arguments)
+        module.configure_model()
+    return sum(parameter.numel() for parameter in module.network.parameters())

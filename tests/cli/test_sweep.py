@@ -8,24 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
-from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-import torch
 import yaml
 
 from videoar.cli import main as cli
-from videoar.cli import training
-from videoar.cli.sweeps.child import VIDEOAR, _command, write_child
+from videoar.cli.sweeps.child import VIDEOAR, _command, read_json, write_child
 from videoar.cli.sweeps.collect import collect, read_scalars
 from videoar.cli.sweeps.overrides import load_yaml, merge, nest
 from videoar.cli.sweeps.report import spread
 from videoar.cli.sweeps.spec import load_sweep
 from videoar.errors import UserError
 
-REPOSITORY = Path(__file__).parents[2]
 WORK = """
 import json, os, pathlib, sys, time
 out, log, lr, seed = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
@@ -386,6 +381,50 @@ def test_submitit_runs_children_locally(make, tmp_path):
     assert (out / "seed0" / "job.txt").is_file() and list((out / "jobs").iterdir())
 
 
+CLUSTER = {  # SLURM's commands as submitit calls them, for a cluster of this machine
+    "sbatch": """
+        id=$(($(ls "$CLUSTER" | wc -l) + 1)); cp "$1" "$CLUSTER/$id"
+        export SLURM_JOB_ID=$id SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=here
+        export SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0
+        setsid sh "$1" > "$CLUSTER/../job.log" 2>&1 &
+        echo "Submitted batch job $id" """,
+    "srun": """
+        while [ "${1#--}" != "$1" ]; do case $1 in --output | --error) shift ;; esac; shift; done
+        exec "$@" """,
+    "sacct": "echo 'JobID|State|NodeList'; for id in $(ls $CLUSTER); do echo \"$id|RUNNING|here\"; done",
+    "scancel": "exit 0",
+}
+
+
+def test_slurm_jobs_outlive_the_sweep(make, tmp_path):
+    """The sweep is killed while its job runs. Started again it waits for that job, and submits no other."""
+    show = f"$ {sys.executable} -c \"import os; open(r'{{out}}/env', 'w').write(' '.join(os.environ))\""
+    work = f"$ {sys.executable} {tmp_path}/work.py {{out}} {{log}} 1 1"
+    slurm = {"slurm_partition": "debug", "gpus_per_node": 1}
+    path, out = make(grid=None, seeds=[1], steps={"show": show, "work": work}, launcher="slurm", slurm=slurm), tmp_path
+    for folder in ("bin", "queue"):
+        (tmp_path / folder).mkdir()
+    for name, script in CLUSTER.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    search = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": search, "CLUSTER": str(tmp_path / "queue"), "OMP_NUM_THREADS": "1"}
+    command, child = [*VIDEOAR, "sweep", str(path), "--out", str(out)], out / "seed1"
+    sweep = subprocess.Popen(command, env=environment)
+    wait_for(lambda: lines_of(tmp_path / "runs.txt"), "the start of the job")
+    sweep.kill()
+    sweep.wait()
+    again = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    line = iter(again.stdout.readline, "")
+    assert "seed1: started" in next(line)
+    (tmp_path / "go").touch()
+    assert again.wait(60) == 0, (tmp_path / "job.log").read_text()
+    assert read_json(child / "result.json")["metrics"] == {"loss": 2.0, "accuracy": 0.1}
+    (submitted,) = (tmp_path / "queue").iterdir()
+    assert "#SBATCH --partition=debug" in submitted.read_text() and "#SBATCH --gpus-per-node=1" in submitted.read_text()
+    assert "SLURM_" not in (child / "env").read_text(), "Lightning would take the step for a task of the job"
+
+
 def test_launchers_without_their_tools_say_so(make, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert cli.main(["sweep", str(make()), "--out", str(tmp_path / "out"), "--launcher", "slurm"]) == 2
@@ -419,74 +458,3 @@ def test_the_live_table_shows_states_and_numbers(make, tmp_path):
     text = captured.get()
     assert re.search(r"lr=0.5__seed0 +started", text) and re.search(r"seed2 +finished +2:05 +0.25 +1", text)
     assert re.search(r"seed3 +failed .*it \[broke\]", text)
-
-
-@pytest.mark.slow
-def test_the_debug_sweep_killed_during_a_real_fit(debug_sweep, monkeypatch, tmp_path):
-    """A fit is killed after a checkpoint. Started again, the sweep resumes it and has the table of an unkilled one."""
-    monkeypatch.chdir(REPOSITORY)
-    spec = load_yaml("configs/sweeps/debug.yaml") | {"seeds": [0], "prepare": {}}
-    prepared = yaml.safe_dump(spec, sort_keys=False).replace("{sweep}", str(debug_sweep))
-    (tmp_path / "debug.yaml").write_text(prepared)
-    out = tmp_path / "out"
-    command, child = [*VIDEOAR, "sweep", str(tmp_path / "debug.yaml"), "--out", str(out)], out / "baseline__seed0"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    sweep = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    wait_for(lambda: sweep.poll() is not None or list(child.rglob("last.ckpt")), "a checkpoint", seconds=300)
-    assert sweep.poll() is None, (child / "log.txt").read_text()[-2000:]
-    sweep.kill()
-    os.killpg(json.loads((child / "state.json").read_text())["pid"], signal.SIGKILL)
-    sweep.wait()
-    assert not (child / "result.json").exists()
-
-    assert subprocess.call(command, env=environment, stdout=subprocess.DEVNULL) == 0
-    assert "--ckpt_path" in (child / "log.txt").read_text(), "the fit was resumed"
-    assert "--ckpt_path" not in (debug_sweep / child.name / "log.txt").read_text()
-    for name in ("results.csv", "results.md"):
-        assert (out / name).read_text() == (debug_sweep / name).read_text()
-
-
-# ---- the shipped sweeps ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
-def test_children_of_shipped_sweeps_build(path, monkeypatch, tmp_path, capsys):
-    """Every command of every setting parses, and every configuration makes its networks (on the meta device)."""
-    monkeypatch.chdir(REPOSITORY)
-    missing = {key: "somewhere" for key, value in (load_yaml(path).get("vars") or {}).items() if value is None}
-    sweep = load_sweep(path, tmp_path, missing)
-    assert sweep.children and sweep.metrics and sweep.title
-    settings = {child.group: child for child in sweep.children}
-    if sweep.prepare:
-        settings["prepare"] = sweep.prepare
-    sizes = {}
-    for group, child in settings.items():
-        write_child(child, tmp_path / child.name)
-        for step, argv in child.steps.items():
-            argv = [word.replace("{ckpt}", "last.ckpt") for word in argv]
-            if argv[0] in cli.TRAINING:
-                sizes[group] = parameters_of(argv, capsys)
-            else:
-                monkeypatch.setattr(f"{cli.COMMANDS[argv[0]][0]}.run", lambda args: 0)
-                assert cli.main(argv) == 0, (step, capsys.readouterr().err)
-    if path.stem == "table3":  # paper, Table 3
-        assert sizes["VideoAR-L"] == pytest.approx(926e6, rel=0.02)
-        assert sizes["VideoAR-XL"] == pytest.approx(2.0e9, rel=0.1)
-
-
-def parameters_of(argv, capsys):
-    """Let the CLI parse a training command, make the module it configures, count the network's parameters."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        training.run([*argv, "--print_config"])
-    assert stop.value.code == 0
-    model = yaml.safe_load(capsys.readouterr().out)["model"]
-    module_path, _, name = model["class_path"].rpartition(".")
-    arguments = model["init_args"]
-    if "generator" in arguments:  # its tokenizer is a file, which is not there
-        arguments["tokenizer"] = None
-    with torch.device("meta"):
-        module = getattr(import_module(module_path), name)(**arguments)
-        module.configure_model()
-    return sum(parameter.numel() for parameter in module.network.parameters())

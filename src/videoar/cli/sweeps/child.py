@@ -121,7 +121,9 @@ def _run_step(folder: Path, step: str, argv: list[str], state: dict[str, Any], l
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(words)}\n")
         log.flush()
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        # Lightning must not take a step for one task of the SLURM job that this process is.
+        outer = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        environment = outer | {"PYTHONUNBUFFERED": "1"}
         code = subprocess.call(
             words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, pass_fds=[lock.fileno()], env=environment
         )

@@ -11,21 +11,26 @@ def tiny_config(**changes):
     return TokenizerConfig(**(values | changes))
 
 
+def make_awake(**changes):
+    """A fresh tokenizer treats every frame by itself; this one's kernels look back as those of a trained one do."""
+    torch.manual_seed(0)
+    tokenizer = VideoTokenizer(tiny_config(**changes)).eval()
+    with torch.no_grad():
+        for parameter in tokenizer.parameters():
+            if parameter.ndim == 5:
+                parameter.add_(torch.randn_like(parameter) * parameter.std())
+    return tokenizer
+
+
 @pytest.fixture
 def make_tokenizer():
     """make_tokenizer(**changes of the tiny config) -> VideoTokenizer in eval mode, with a fixed seed."""
-
-    def make(**changes):
-        torch.manual_seed(0)
-        return VideoTokenizer(tiny_config(**changes)).eval()
-
-    return make
+    return make_awake
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    torch.manual_seed(0)
-    return VideoTokenizer(tiny_config()).eval()
+    return make_awake()
 
 
 @pytest.fixture(scope="session")

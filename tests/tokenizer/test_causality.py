@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from videoar import TokenizerConfig, VideoTokenizer
+
 
 @pytest.mark.parametrize("gradients", [True, False], ids=["whole", "piecewise"])
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
@@ -45,3 +47,13 @@ def test_an_image_is_the_first_frame_of_a_clip(tokenizer, clip):
 
 def test_an_image_is_the_first_frame_in_training_too(tokenizer, clip):
     assert_close(tokenizer.encode(clip[:, :, :1]), tokenizer.encode(clip)[:, :, :1], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_fresh_tokenizer_holds_every_fourth_frame_by_itself(clip):
+    torch.manual_seed(0)
+    fresh = VideoTokenizer(TokenizerConfig(6, 8, (1, 2, 2), res_blocks=1, patch=2, norm_groups=4)).eval()
+    assert_close(fresh.encode(clip)[:, :, 2:3], fresh.encode(clip[:, :, 8:9]), atol=1e-5, rtol=0)
+    latent = fresh.encode(clip)
+    still = fresh.decode(latent[:, :, 2:3])
+    assert_close(fresh.decode(latent)[:, :, 5:9], still.expand(-1, -1, 4, -1, -1), atol=1e-5, rtol=0)

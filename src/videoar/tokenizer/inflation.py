@@ -1,18 +1,20 @@
 """Import of Infinity's released image tokenizers, as a 2D model or inflated to a causal 3D one (paper §4.1).
 
-Inflation puts a 2D kernel into the temporally last slice of the 3D kernel, the slice that sees the present frame. With
-zeros in the other slices a one-frame clip gives exactly what the image tokenizer gives; the paper fills them at random.
+Inflation puts a 2D kernel into the temporally last slice of the 3D kernel, the slice that sees the present frame.
+Before the first frame lie zeros, so a one-frame clip gives exactly what the image tokenizer gives, whatever is in the
+other slices: zeros, which make a video of independent frames, or random numbers as in the paper.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from videoar.errors import UserError
 from videoar.pretrained import load_strict
@@ -77,13 +79,13 @@ def import_infinity(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = VideoTokenizer(config)
-    own = tokenizer.state_dict()
-    new = tuple(key for key in own if key.startswith(("encoder.conv_out.", "decoder.conv_in.")) and fresh)
-    state = {key: own[key] for key in new}
-    for key, value in weights.items():
-        name = _rename(key, len(config.multipliers))
-        if name not in state:
-            state[name] = _inflate(value, own[name], init == "random") if name in own else value
+        own = tokenizer.state_dict()
+        new = tuple(key for key in own if key.startswith(("encoder.conv_out.", "decoder.conv_in.")) and fresh)
+        state = {key: own[key] for key in new}
+        for key, value in weights.items():
+            name = _rename(key, len(config.multipliers))
+            if name not in state:
+                state[name] = _inflate(value, own[name], init == "random") if name in own else value
     load_strict(tokenizer, state, str(path))
     return tokenizer.eval(), ImportReport(str(path), config, len(state) - len(new), ignored, new)
 
@@ -139,7 +141,7 @@ def _rename(key: str, levels: int) -> str:
 
 
 def _inflate(weight: Tensor, own: Tensor, random: bool) -> Tensor:
-    """A 2D kernel [O, I, h, w] in the last temporal slice of our [O, I, t, h, w]; the slices before: zero, or our own.
+    """A 2D kernel [O, I, h, w] in the last temporal slice of our [O, I, t, h, w]; the slices before: zero, or random.
 
     A layer that doubles time has two kernels and biases: the second is that of the later of the two frames it makes,
     the first what the earlier one has more. The frames start alike.
@@ -148,6 +150,8 @@ def _inflate(weight: Tensor, own: Tensor, random: bool) -> Tensor:
         weight = torch.cat([torch.zeros_like(weight), weight])
     if weight.ndim != 4 or own.shape != (*weight.shape[:2], own.shape[2], *weight.shape[2:]):
         return weight
-    inflated = own.clone() if random else torch.zeros_like(own)
+    inflated = torch.zeros_like(own)
+    if random:
+        nn.init.kaiming_uniform_(inflated, a=math.sqrt(5))
     inflated[:, :, -1] = weight
     return inflated

@@ -2,14 +2,18 @@
 
 Every layer sees a clip [B, C, T, H, W] and looks only at the past. A long clip may come in pieces: the few frames a
 layer still needs of the piece before lie in a `Stream`, which the caller owns, so that the modules hold no state.
-Without a stream the input is a whole clip. In both cases the first frame stands in for everything before it.
+Without a stream the input is a whole clip. Before the first frame lie zeros in every layer.
+
+So a single frame meets the last temporal tap of each kernel only, and images train just that tap. The earlier taps
+start at zero: a fresh tokenizer, or one that has learned from images, treats every frame of a video by itself, and
+learns from there how frames belong together. It is the inflation of a 2D model (paper §4.1), from the first step on.
 """
 
 # B batch · C channels · T frames · H W grid
 
 from __future__ import annotations
 
-from functools import reduce
+import math
 
 import torch
 import torch.nn.functional as F
@@ -42,22 +46,20 @@ class Stream:
 def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: Stream | None) -> tuple[Tensor, Tensor]:
     """x with the frames in front that a causal kernel [O, I, t, h, w] needs before it; and the kernel.
 
-    At the start of a video its first frame is repeated; a single frame then meets the sum of the kernel's temporal
-    taps instead, which is the same at a third of the cost. The last `keep` frames stay in the stream.
+    Before the start of a video lie zeros; a single first frame meets the last tap only, at a third of the cost. The
+    last `keep` frames stay in the stream.
     """
     past = weight.shape[2] - 1
     if past == 0:
         return x, weight
     tail = stream.tail(layer) if stream is not None else None
-    if tail is None and x.shape[2] == 1:
-        if stream is not None:
-            stream.keep(layer, x.expand(-1, -1, keep, -1, -1))
-        return x, reduce(torch.add, weight.split(1, dim=2))
     if tail is None:
-        first, rest = x.split([1, x.shape[2] - 1], dim=2)  # not x[:, :, :1]: split has the cheaper backward
-        x = torch.cat([first] * (past + 1) + [rest], dim=2)
-    else:
-        x = torch.cat([tail, x], dim=2)
+        tail = torch.zeros_like(x[:, :, :1]).expand(-1, -1, past, -1, -1)
+        if x.shape[2] == 1:
+            if stream is not None:
+                stream.keep(layer, torch.cat([tail, x], dim=2)[:, :, -keep:])
+            return x, weight[:, :, -1:]
+    x = torch.cat([tail, x], dim=2)
     if stream is not None:
         stream.keep(layer, x[:, :, -keep:])
     return x, weight
@@ -74,7 +76,17 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, paddi
     return F.conv3d(x, weight, bias, stride, padding)
 
 
-class CausalConv3d(nn.Conv3d):
+class Inflated(nn.Conv3d):
+    """A convolution over time that starts as one of single frames: the last tap random, the earlier ones zero."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        with torch.no_grad():
+            self.weight[:, :, :-1].zero_()
+            nn.init.kaiming_uniform_(self.weight[:, :, -1], a=math.sqrt(5))  # what torch gives a 2D convolution
+
+
+class CausalConv3d(Inflated):
     """3x3 convolution in space (zero padding, same size) and a causal one over `temporal_kernel` frames."""
 
     def __init__(self, in_channels: int, out_channels: int, temporal_kernel: int) -> None:
@@ -121,7 +133,7 @@ def norm_groups(channels: int, groups: int) -> int:
     return next(n for n in (groups, min(24, groups), *range(groups, 0, -1)) if channels % n == 0)
 
 
-class Downsample(nn.Conv3d):
+class Downsample(Inflated):
     """Halves height and width, and time as 1 + 2n → 1 + n frames where `time` is set.
 
     Space is padded at the right and bottom only; output frame j sees input frames 2j-2 … 2j.
@@ -137,7 +149,7 @@ class Downsample(nn.Conv3d):
         return conv3d(F.pad(x, (0, 1, 0, 1)), weight, self.bias, stride=(time, 2, 2), padding=(0, 0, 0))
 
 
-class Upsample(nn.Conv3d):
+class Upsample(Inflated):
     """Doubles height and width, and time as 1 + n → 1 + 2n frames where `time` is set, then convolves causally.
 
     In space this is nearest upsampling and a `CausalConv3d`, for 2.25 times fewer operations: along a doubled axis
@@ -147,7 +159,7 @@ class Upsample(nn.Conv3d):
         pixels     [  .   ][  y   z  ][    .    ]       y = (w0 + w1)·cell[j-1] + w2·cell[j]
                                                         z = w0·cell[j-1] + (w1 + w2)·cell[j]
 
-    In time it starts as the same, but y and z are kernels of their own: tied, the frames of one cell differ only where
+    In time y and z are kernels of two taps of their own: tied like this, the frames of one cell would differ only where
     neighbouring cells do, and training settles for a video that never moves. The parameters are [y − z | z] along
     the output channels, so that y follows z while z alone learns, from images, which are single frames.
     """
@@ -157,8 +169,8 @@ class Upsample(nn.Conv3d):
         self.time = time
         if time:
             assert self.bias is not None
-            y, z = _fold(self.weight.detach(), 2).chunk(2)
-            self.weight = nn.Parameter(torch.cat([y - z, z]))
+            z = self.weight.detach()[:, :, -2:]
+            self.weight = nn.Parameter(torch.cat([torch.zeros_like(z), z]))
             self.bias = nn.Parameter(torch.cat([torch.zeros_like(self.bias), self.bias.detach()]))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -21,6 +22,7 @@ from videoar.data.datasets import Reading
 from videoar.data.items import Source
 from videoar.data.latents import write_latent
 from videoar.data.loader import Loading
+from videoar.data.prepare import check_folder
 from videoar.errors import UserError
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -228,11 +230,28 @@ def test_clips_that_are_too_short(class_folder, tmp_path):
     with pytest.raises(UserError, match=r"clip\d\.mp4: 24 frames; 25 at stride 1 need 25"):
         next(iter(make(class_folder, {"frames": 25}).train_dataloader()))
     shutil.copytree(class_folder, tmp_path / "clips")
-    from videoar.data.prepare import check_folder
-
     check_folder(tmp_path / "clips", workers=1)
     with pytest.raises(UserError, match=r"every clip is too short; the longest, .* has 24 frames, and 13 at stride 2"):
         make(tmp_path / "clips", {"frames": 13, "stride": 2}).train_dataloader().plan(0)
+
+
+def test_validation_leaves_out_clips_that_are_too_short_for_a_stage(tmp_path, encoder, frames):
+    for number in range(30):
+        encoder(tmp_path / "val" / "a" / f"{number:02}.mp4", frames[: 24 if number % 3 else 8])
+    for number in range(2):
+        encoder(tmp_path / "train" / "a" / f"{number}.mp4", frames)
+    check_folder(tmp_path, workers=1)
+    stages = [Stage(until=5, **SMALL), Stage(resolution=32, frames=17, batch_size=4)]
+    data = make(sources=[Source(str(tmp_path))], stages=stages, evaluation=Evaluation(clips=None))
+    seen = [path for batch in data.val_dataloader() for path in batch["path"]]
+    assert len(seen) == len(set(seen)) == 20  # with the ten others max_bad would end the run
+
+
+@pytest.mark.parametrize("count", [1, 5, 33, 65])
+def test_clips_of_any_length(tmp_path, encoder, frames, count):
+    encoder(tmp_path / "long.mp4", np.concatenate([frames] * 3)[:66])
+    batch = next(iter(make(tmp_path, {"frames": count, "batch_size": 1}).train_dataloader()))
+    assert batch["video"].shape == (1, 3, count, 32, 32)
 
 
 def test_contradictions_are_errors(class_folder, tmp_path):

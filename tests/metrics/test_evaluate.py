@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from videoar.data.readers import open_video
 from videoar.errors import UserError
 from videoar.metrics.evaluate import evaluate
+from videoar.metrics.features.atari import AtariFeatures
 from videoar.metrics.features.base import FeatureNet, weights_sha256
 from videoar.metrics.folder import Skips, VideoFolder, frame_indices, pair_names
 from videoar.metrics.frechet import Moments, frechet_distance
@@ -294,6 +295,7 @@ def test_report_files(tmp_path: Path, folder: Folder) -> None:
 
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path, folder: Folder) -> None:
     source = folder("source", count=1, frames=9, size=(128, 128)) / "v00.mp4"
+    AtariFeatures(["pong"], width=4).save(tmp_path, {})
     for name, count in (("few", 6), ("many", 66)):
         for side in ("real", "fake"):
             (tmp_path / name / side).mkdir(parents=True)
@@ -302,12 +304,13 @@ def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path, folder: 
     program = (
         "import resource, sys\n"
         "from videoar.metrics.evaluate import evaluate\n"
+        "from videoar.metrics.features.atari import load_atari\n"
         "from videoar.metrics.plan import Options\n"
         "from videoar.metrics.protocol import Protocol\n"
         "for name in sys.argv[2:]:\n"
         "    root = f'{sys.argv[1]}/{name}'\n"
-        "    evaluate([f'{root}/fake'], f'{root}/real', Protocol('p', frames=None), metrics=['psnr', 'drift'],\n"
-        "             options=Options(batch=2, backend='pyav'))\n"
+        "    evaluate([f'{root}/fake'], f'{root}/real', Protocol('p', frames=None), metrics=['psnr', 'drift', 'fvd'],\n"
+        "             features=load_atari(sys.argv[1]), options=Options(batch=2, backend='pyav'))\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path), "few", "few", "many"]

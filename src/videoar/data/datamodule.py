@@ -187,7 +187,7 @@ class MixedDataModule(LightningDataModule):
     def _fixed(self, split: str, limit: int | None) -> ClipLoader:
         """A loader over the same clips every time; ranks take every world-th, the last batch may be smaller."""
         rank, world = self._ranks()
-        chosen = held_out_order(self.indices, split)[:limit]
+        chosen = held_out_order(self.indices, split, self.curriculum.stages)[:limit]
         chosen += list(islice(cycle(chosen), -len(chosen) % world))  # every rank the same number of batches
         mine = chosen[rank::world]
         size = self.evaluation.batch_size or self.curriculum.stages[0].batch_size

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
 from videoar.data.curriculum import Kind, Stage, nearest
+from videoar.data.files import IMAGE_SUFFIXES
 from videoar.data.items import Item, SourceIndex
 from videoar.data.probe import UnreadableClip, frame_size
 from videoar.data.sampler import Pool
@@ -62,12 +64,22 @@ def _too_short(source: SourceIndex, items: Sequence[Item], stage: Stage) -> np.n
     return short
 
 
-def held_out_order(sources: Sequence[SourceIndex], split: str) -> list[tuple[int, int]]:
-    """(source, item) of a split, one of each class in turn; videos and latents, or images if there are only those."""
+def held_out_order(sources: Sequence[SourceIndex], split: str, stages: Sequence[Stage]) -> list[tuple[int, int]]:
+    """(source, item) of a split, one of each class in turn; videos and latents, or images if there are only those.
+
+    Clips that are known to be too short for a stage are left out, unless all are.
+    """
     wanted = {source.kind for source in sources} - {"image"} or {"image"}
     classes: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for number, source in enumerate(sources):
         if source.kind in wanted:
             for place, item in enumerate(source.splits[split]):
                 classes.setdefault((number, item.label or ""), []).append((number, place))
-    return [entry for row in zip_longest(*classes.values()) for entry in row if entry is not None]
+    order = [entry for row in zip_longest(*classes.values()) for entry in row if entry is not None]
+    return [(n, place) for n, place in order if _long_enough(sources[n].splits[split][place], stages)] or order
+
+
+def _long_enough(item: Item, stages: Sequence[Stage]) -> bool:
+    if item.frames is None or Path(item.path).suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    return all(item.frames >= span(stage.frames, stage.stride_for(item.fps)) for stage in stages)

@@ -9,7 +9,7 @@ source (of one shape) once, in a new order, before it visits any a second time. 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -104,6 +104,7 @@ class MixedSampler:
     ) -> None:
         self.curriculum, self.pools, self.weights, self.seed = curriculum, pools, list(weights), seed
         self._order = lru_cache(maxsize=64)(self._make_order)
+        self._drawn_before = cache(self._count_drawn_before)
         self._kinds: list[Schedule] = []
         self._shapes: list[dict[Kind, Schedule]] = []
         self._sources: list[dict[Kind, list[Schedule | None]]] = []
@@ -154,16 +155,15 @@ class MixedSampler:
         refs = []
         for slot in range(first, first + clips):
             source = schedule.choice(slot)
-            position = int(schedule.counts(slot)[source]) + self._drawn_before(index, kind, size, source, world)
+            position = int(schedule.counts(slot)[source]) + self._drawn_before(index, kind, shape, source, world)
             item = self._item(index, kind, shape, source, position)
             frames = 1 if kind == "image" else stage.frames
             refs.append(SampleRef(source, item, (shape, position), kind, size, frames, index))
         return refs
 
-    def _drawn_before(self, index: int, kind: Kind, size: Size, source: int, world: int) -> int:
+    def _count_drawn_before(self, index: int, kind: Kind, shape: int, source: int, world: int) -> int:
         """Samples that earlier stages with the same pool drew from it, so that a pass goes on across a switch."""
         total = 0
-        shape = self.curriculum.stages[index].sizes().index(size)
         for earlier in range(index):
             if kind in self._shapes[earlier] and self._same_pool(earlier, index, kind, shape, source):
                 total += int(self._stage_counts(earlier, kind, shape, world)[source])

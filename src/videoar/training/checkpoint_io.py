@@ -62,7 +62,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             partial.replace(target)
         except (OSError, RuntimeError) as error:
-            raise OSError(f"cannot write checkpoint {target}, the previous one is untouched: {error}") from error
+            problem = f"cannot write checkpoint {target} (is the disk full?), the previous one is untouched: {error}"
+            raise OSError(problem) from error
         finally:
             partial.unlink(missing_ok=True)
 

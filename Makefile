@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PYTHONUNBUFFERED = 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench docs clean
 
 help:  ## show this page
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: $(READY)  ## let ruff mend what it can
 
 bench: $(READY)  ## benchmarks of this machine (they assert nothing about time)
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+docs: $(READY)  ## build the documentation into outputs/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:  ## remove .venv and everything the commands wrote
 	rm -rf $(VENV) outputs lightning_logs

@@ -80,6 +80,6 @@ def test_paths_exist(page):
     """Configs and results that a page names, and files that it links."""
     named = set(re.findall(r"\b(?:configs|benchmarks|tests|assets)/[\w./-]*\w", PAGES[page]))
     folder = REPOSITORY if page == "README.md" else DOCS
-    linked = {link for link in re.findall(r"\]\((?!http)([^)#]+)", PAGES[page])}
+    linked = set(re.findall(r"\]\((?!http)([^)#]+)", PAGES[page]))
     assert sorted(path for path in named if not (REPOSITORY / path).exists()) == []
     assert sorted(link for link in linked if not (folder / link).exists()) == []

@@ -144,11 +144,12 @@ def test_overfit_one_clip_and_sample_it_back(tokenizer):
         forced = teacher_forcing(tokenizer.encode(clip), pyramid)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
     model.train()
-    for _ in range(500):
+    for _ in range(300):
         logits = model(forced.tokens, [1], pyramid, 3)
         loss = bitwise_loss(logits, forced.targets, pyramid, 3).loss
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
     sample = generate(model.eval(), tokenizer, [1], frames=9, size=(32, 32), seed=0, guidance="none")
     right = (flatten_bits(sample.bits) == forced.targets).float().mean().item()

@@ -97,8 +97,7 @@ class ScalePyramid:
 
     def scale_ids(self, device: torch.device | None = None) -> Tensor:
         """Scale index of each token of one frame, long [length]."""
-        lengths = torch.tensor(self.lengths, device=device)
-        return torch.repeat_interleave(torch.arange(len(self), device=device), lengths, output_size=self.length)
+        return torch.cat([torch.full((n,), k, device=device) for k, n in enumerate(self.lengths)])
 
     def grid_positions(self, normalised: bool = False, device: torch.device | None = None) -> Tensor:
         """(h, w) index of each token of one frame, float [length, 2].

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videoar.callbacks.kernel_timing import Workload, clock, measure, measure_roofline, nbytes, result
 from videoar.data.files import atomic_path
-from videoar.sampling.generate import latent_frames
+from videoar.sampling.given import latent_frames
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.sampler import LatentSampler, SamplingOptions
 

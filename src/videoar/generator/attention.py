@@ -64,12 +64,18 @@ class KVCache:
         # One tensor per layer: a step then reads and writes views without a copy.
         self.keys = [torch.empty(batch, heads, room, head_width, device=device, dtype=dtype) for _ in range(layers)]
         self.values = [torch.empty_like(key) for key in self.keys]
-        self.stored: list[int] = []  # frame id in each slot, the current frame last
+        self.stored: list[int] = []  # frame ids in the order of their keys, the current frame last
         self.write = slice(0, 0)
         self.mask: Tensor | None = None
 
+    def restart(self) -> None:
+        """Forget all frames: the next clip takes the same memory."""
+        self.stored = []
+
     def begin_frame(self, frame: int) -> None:
-        """Make room for latent frame `frame` (called once, in order)."""
+        """Make room for latent frame `frame` (frames come in order; a second call does nothing)."""
+        if self.stored and self.stored[-1] == frame:
+            return
         if len(self.stored) == self.slots and self.slots > 0:
             newest = self.stored[-1]
             slot = self.sinks + (newest - self.sinks) % self.ring
@@ -87,10 +93,6 @@ class KVCache:
         start = self._slot(len(self.stored) - 1).start
         self.write = slice(0 if with_prefix else start + first, start + last)
         self.mask = mask
-
-    def key_frames(self) -> list[int]:
-        """Frame ids of the stored frames in the order of their keys, the current one last."""
-        return list(self.stored)
 
     def _slot(self, index: int) -> slice:
         start = self.prefix + index * self.frame_length

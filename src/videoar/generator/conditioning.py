@@ -26,11 +26,21 @@ class Condition:
         tokens: prefix tokens, right-padded, [B, P, C].
         lengths: real prefix tokens |Ψ| of each sample, long [B]; None when all P are real in every sample.
         pooled: one vector a sample, which drives the adaptive modulation, [B, C].
+        modulation: what the generator makes of `pooled` (`VideoAR.prepared`); None: not made yet.
     """
 
     tokens: Tensor
     lengths: Tensor | None
     pooled: Tensor
+    modulation: tuple[Tensor, Tensor] | None = None
+
+    def overwrite(self, other: Condition) -> None:
+        """Copy another condition of the same shape into the memory of this one."""
+        for mine, new in zip(self._tensors(), other._tensors(), strict=True):
+            mine.copy_(new)
+
+    def _tensors(self) -> list[Tensor]:
+        return [t for t in (self.tokens, self.lengths, self.pooled, *(self.modulation or ())) if t is not None]
 
     @property
     def batch(self) -> int:

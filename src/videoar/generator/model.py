@@ -9,7 +9,7 @@ start token, scale emb. ──┴─ [condition prefix | frame 1: scale 1 … K 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from videoar.generator.blocks import Block
 from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, pad_prefix
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
-from videoar.generator.visibility import PREFIX, SequenceIds, dense_mask
+from videoar.generator.visibility import SequenceIds, dense_mask, step_mask
 from videoar.pretrained import Pretrained
 
 Labels = Sequence[int | str] | Tensor | Condition
@@ -132,7 +132,8 @@ class VideoAR(nn.Module, Pretrained):
         attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep, flex)
         positions = video_positions(pyramid, frames, 0, self.config.normalised_positions, tokens.device)
         x, rotation = self._with_positions(x, positions, encoded, with_prefix=True)
-        return self._head(self._transform(x, encoded, rotation, attend)[:, prefix:], encoded)
+        modulation, of_head = self._modulations(encoded)
+        return self._head(self._transform(x, modulation, rotation, attend)[:, prefix:], of_head)
 
     def _check(self, tokens: Tensor, pyramid: ScalePyramid, frames: int) -> None:
         L, D = tokens.shape[1:]
@@ -186,44 +187,17 @@ class VideoAR(nn.Module, Pretrained):
         Returns:
             logits [B, n, D].
         """
-        with_prefix = frame == 0 and inside.start == 0
+        with_prefix, prefix = frame == 0 and inside.start == 0, condition.tokens.shape[1]
         if inside.start == 0:
             cache.begin_frame(frame)
-        mask = self._step_mask(condition, cache, pyramid, frame, inside, with_prefix)
+        modulation, of_head = condition.modulation or self._modulations(condition)
+        mask = step_mask(pyramid, cache.stored, inside, prefix, with_prefix, condition.lengths, condition.tokens.device)
         cache.begin_step(inside.start, inside.stop, with_prefix, mask)
         x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
         positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
         x, rotation = self._with_positions(x, positions, condition, with_prefix)
-        x = self._transform(x, condition, rotation, cache)
-        return self._head(x[:, condition.tokens.shape[1] :] if with_prefix else x, condition)
-
-    def _step_mask(
-        self,
-        condition: Condition,
-        cache: KVCache,
-        pyramid: ScalePyramid,
-        frame: int,
-        inside: slice,
-        with_prefix: bool,
-    ) -> Tensor | None:
-        """None where every stored key is visible: one scale, prefixes of one length, prefix already stored."""
-        one_scale = any(s.start <= inside.start and inside.stop <= s.stop for s in pyramid.slices)
-        if one_scale and not with_prefix and condition.lengths is None:
-            return None
-        device, prefix = condition.tokens.device, condition.tokens.shape[1]
-        stored = cache.key_frames()
-        scale = pyramid.scale_ids(device)
-        key_frame = torch.tensor(stored, device=device).repeat_interleave(pyramid.length)
-        key_scale = scale.repeat(len(stored))
-        end = (len(stored) - 1) * pyramid.length + inside.stop
-        head = torch.full((prefix,), PREFIX, device=device)
-        zeros = torch.zeros_like(head)
-        key = SequenceIds(torch.cat([head, key_frame[:end]]), torch.cat([zeros, key_scale[:end]]))
-        own = scale[inside]
-        query = SequenceIds(torch.full_like(own, frame), own)
-        if with_prefix:
-            query = SequenceIds(torch.cat([head, query.frame]), torch.cat([zeros, query.scale]))
-        return dense_mask(query, key, 0, 0, condition.lengths)
+        x = self._transform(x, modulation, rotation, cache)
+        return self._head(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -259,10 +233,18 @@ class VideoAR(nn.Module, Pretrained):
         cos, sin = rotations(shifted, config.width // config.heads, config.position)
         return x, (cos, sin) if lengths is None else (cos[:, None], sin[:, None])
 
+    def prepared(self, condition: Condition) -> Condition:
+        """The condition with its modulations, which then are computed once a clip and not in every step."""
+        return replace(condition, modulation=self._modulations(condition))
+
+    def _modulations(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Adaptive scales, shifts and gates: of all blocks [B, 1, 6, C], and of the head [B, 1, 2, C]."""
+        pooled = nn.functional.silu(condition.pooled)
+        return self.modulation(pooled).unflatten(-1, (1, 6, -1)), self.head_modulation(pooled).unflatten(-1, (1, 2, -1))
+
     def _transform(
-        self, x: Tensor, condition: Condition, rotation: tuple[Tensor, Tensor] | None, attend: Attend
+        self, x: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend
     ) -> Tensor:
-        modulation = self.modulation(nn.functional.silu(condition.pooled)).unflatten(-1, (1, 6, -1))
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, modulation, rotation, attend, use_reentrant=False)
@@ -270,8 +252,8 @@ class VideoAR(nn.Module, Pretrained):
                 x = block(x, modulation, rotation, attend)
         return x
 
-    def _head(self, x: Tensor, condition: Condition) -> Tensor:
-        scale, shift = self.head_modulation(nn.functional.silu(condition.pooled))[:, None].chunk(2, dim=-1)
+    def _head(self, x: Tensor, modulation: Tensor) -> Tensor:
+        scale, shift = modulation.unbind(-2)
         return self.head(self.head_norm(x) * (1 + scale) + shift)
 
     def extra_repr(self) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from videoar.bits.pyramid import ScalePyramid
 
-AXES = {"multiscale_temporal_rope": (0, 1, 2), "rope2d": (1, 2)}
+FIRST_AXIS = {"multiscale_temporal_rope": 0, "rope2d": 1}
 
 
 def video_positions(
@@ -47,8 +47,8 @@ def rotations(positions: Tensor, head_width: int, position: str, base: float = 1
     """
     pairs = head_width // 2
     frequency = base ** (-torch.arange(pairs, device=positions.device, dtype=torch.float32) / pairs)
-    axes = AXES[position]
-    axis = torch.tensor([axes[j % len(axes)] for j in range(pairs)], device=positions.device)
+    first = FIRST_AXIS[position]
+    axis = first + torch.arange(pairs, device=positions.device) % (3 - first)
     angles = positions.index_select(-1, axis) * frequency
     return angles.cos(), angles.sin()
 

@@ -10,6 +10,7 @@ Earlier frames are visible inside a window of w frames (paper eq. 9), and a rand
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,43 @@ def dense_mask(
         index = torch.arange(key.frame.shape[0], device=key.frame.device)
         mask = mask & ((kf != PREFIX) | (index < prefix_lengths[:, None])[:, None])
     return mask[:, None]
+
+
+def step_mask(
+    pyramid: ScalePyramid,
+    stored: Sequence[int],
+    inside: slice,
+    prefix: int,
+    with_prefix: bool,
+    lengths: Tensor | None,
+    device: torch.device,
+) -> Tensor | None:
+    """Mask of one sampling step over the keys in the cache; None where all of them are visible.
+
+    That is so for one scale's tokens once the prefix is stored, if prefixes have one length.
+
+    Args:
+        stored: frame ids in the order of the cached keys, the frame being sampled last.
+        inside: the step's tokens in their frame. with_prefix: they follow the prefix's own `prefix` tokens.
+        lengths: real prefix tokens of each sample, long [B], where they differ.
+    """
+    one_scale = any(s.start <= inside.start and inside.stop <= s.stop for s in pyramid.slices)
+    if one_scale and not with_prefix and lengths is None:
+        return None
+    scale = pyramid.scale_ids(device)
+    head = SequenceIds(
+        torch.full((prefix,), PREFIX, device=device), torch.zeros(prefix, device=device, dtype=torch.long)
+    )
+    end = (len(stored) - 1) * pyramid.length + inside.stop
+    frames = [torch.full((pyramid.length,), frame, device=device) for frame in stored]
+    key = SequenceIds(
+        torch.cat([head.frame, *frames])[: prefix + end],
+        torch.cat([head.scale, *[scale] * len(stored)])[: prefix + end],
+    )
+    query = SequenceIds(torch.full_like(scale[inside], stored[-1]), scale[inside])
+    if with_prefix:
+        query = SequenceIds(torch.cat([head.frame, query.frame]), torch.cat([head.scale, query.scale]))
+    return dense_mask(query, key, 0, 0, lengths)
 
 
 def draw_frame_keep(

@@ -20,7 +20,7 @@ class Noise:
     def frame(self) -> Tensor:
         """Noise for the next frame, float [B, tokens, bits] in [0, 1)."""
         noise = torch.stack([torch.rand(self.shape, generator=stream) for stream in self.streams])
-        return noise.to(self.device, non_blocking=True)
+        return noise.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else noise
 
 
 def draw_bits(logits: Tensor, noise: Tensor, temperature: float = 1.0, greedy: bool = False) -> Tensor:

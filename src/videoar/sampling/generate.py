@@ -13,9 +13,12 @@ from torch import Tensor
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
 from videoar.generator.model import Labels, VideoAR
+from videoar.sampling.given import encode_prefix, latent_frames
+from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.pairing import check_pair
-from videoar.sampling.sampler import LatentSampler, Progress, SamplingOptions
+from videoar.sampling.sampler import LatentFrame, LatentSampler, Progress, SamplingOptions
+from videoar.sampling.streaming import decode_behind
 from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -34,44 +37,6 @@ class Sample:
     steps: int
 
 
-def latent_frames(tokenizer: VideoTokenizer, frames: int) -> int:
-    """Latent frames of a clip of `frames` pixel frames.
-
-    Raises:
-        UserError: the frame count is not 1 + n·(temporal ratio).
-    """
-    ratio = tokenizer.config.temporal_ratio
-    if frames < 1 or (frames - 1) % ratio:
-        near = max(0, frames - 1) // ratio
-        raise UserError(f"{frames} frames are not 1 + {ratio}·n; use {1 + near * ratio} or {1 + (near + 1) * ratio}")
-    return 1 + (frames - 1) // ratio
-
-
-def encode_prefix(tokenizer: VideoTokenizer, prefix: Tensor, batch: int, size: tuple[int, int], frames: int) -> Tensor:
-    """Given pixels → latent [B, D, n, H, W] that a clip of `frames` frames starts with.
-
-    Args:
-        prefix: an image [3, H, W] or clip [3, T, H, W] for all samples, or clips [B, 3, T, H, W], in [-1, 1].
-
-    Raises:
-        UserError: wrong size, frame count or batch, or a prefix that fills the whole clip.
-    """
-    shapes = {3: lambda p: p[None, :, None], 4: lambda p: p[None], 5: lambda p: p}
-    if prefix.ndim not in shapes:
-        raise UserError(f"a prefix is [3, H, W], [3, T, H, W] or [B, 3, T, H, W], got shape {tuple(prefix.shape)}")
-    clip = shapes[prefix.ndim](prefix)
-    clip = clip.expand(batch, -1, -1, -1, -1) if clip.shape[0] == 1 else clip
-    if clip.shape[0] != batch:
-        raise UserError(f"a prefix of {clip.shape[0]} clips for {batch} samples")
-    if tuple(clip.shape[-2:]) != tuple(size):
-        raise UserError(f"a prefix of {clip.shape[-2]}x{clip.shape[-1]} pixels for a clip of {size[0]}x{size[1]}")
-    if clip.shape[2] >= frames:
-        raise UserError(f"a prefix of {clip.shape[2]} frames leaves nothing to sample in a clip of {frames}")
-    latent_frames(tokenizer, clip.shape[2])
-    weight = next(tokenizer.parameters())
-    return tokenizer.encode(clip.to(weight.device, weight.dtype)).float()
-
-
 @torch.no_grad()
 def sample_latents(
     generator: VideoAR,
@@ -84,6 +49,7 @@ def sample_latents(
     options: SamplingOptions,
     prefix: Tensor | None = None,
     progress: Progress | None = None,
+    graphs: FrameGraphs | None = None,
 ) -> LatentSampler:
     """Check everything that can be wrong, then make the sampler of one clip a condition entry."""
     check_pair(generator, tokenizer)
@@ -95,6 +61,8 @@ def sample_latents(
     given = None if prefix is None else encode_prefix(tokenizer, prefix, batch, size, frames)
     seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
     pyramid = tokenizer.pyramid(*size)
+    if graphs is not None:
+        return graphs.sampler(generator, condition, pyramid, total, seeds, options, given, progress)
     return LatentSampler(generator, condition, pyramid, total, seeds, options, given, progress)
 
 
@@ -111,6 +79,7 @@ def generate(
     greedy: bool = False,
     prefix: Tensor | None = None,
     progress: Progress | None = None,
+    graphs: FrameGraphs | None = None,
 ) -> Sample:
     """Sample one video for each entry of `condition` (class-conditional, text, I2V and V2V).
 
@@ -123,6 +92,7 @@ def generate(
         temperature: a float, or one a scale. greedy: no randomness at all.
         prefix: an image [3, H, W] or clip [3, T, H, W] or [B, 3, T, H, W] in [-1, 1] that the video starts with. It
             comes back as the tokenizer reconstructs it.
+        graphs: record the work as CUDA graphs, which later calls with the same object and shapes replay.
 
     Raises:
         UserError: an unknown label, a size or frame count the tokenizer does not take, a prefix that does not fit, or a
@@ -142,10 +112,16 @@ def generate(
         options=options,
         prefix=prefix,
         progress=progress,
+        graphs=graphs,
     )
-    sampled = list(sampler.frames())
-    latent = torch.cat([frame.latent for frame in sampled], dim=2)
-    video = tokenizer.decode(latent.to(next(tokenizer.parameters()).dtype))
+    sampled: list[LatentFrame] = []
+
+    def latents() -> Iterator[Tensor]:
+        for frame in sampler.frames():
+            sampled.append(frame)
+            yield frame.latent
+
+    video = torch.cat(list(decode_behind(tokenizer, latents())), dim=2)
     bits = tuple(torch.cat(scale, dim=1) for scale in zip(*(frame.bits for frame in sampled)))
     return Sample(video, bits, sampler.steps)
 
@@ -162,6 +138,7 @@ def generate_stream(
     options: SamplingOptions,
     prefix: Tensor | None = None,
     progress: Progress | None = None,
+    graphs: FrameGraphs | None = None,
 ) -> Iterator[Tensor]:
     """Like `generate`, but yields pixels [B, 3, n, H, W] while later frames are still being sampled.
 
@@ -178,9 +155,9 @@ def generate_stream(
         options=options,
         prefix=prefix,
         progress=progress,
+        graphs=graphs,
     )
-    dtype = next(tokenizer.parameters()).dtype
-    yield from tokenizer.decode_stream(frame.latent.to(dtype) for frame in sampler.frames())
+    yield from decode_behind(tokenizer, (frame.latent for frame in sampler.frames()))
 
 
 def extend(
@@ -197,6 +174,7 @@ def extend(
     options: SamplingOptions,
     prefix: Tensor | None = None,
     progress: Progress | None = None,
+    graphs: FrameGraphs | None = None,
 ) -> Iterator[Tensor]:
     """Multi-shot extension by frame re-encoding (paper §1, Fig. 5): yields pixels [B, 3, n, H, W] until `seconds`.
 
@@ -230,6 +208,7 @@ def extend(
             options=options,
             prefix=prefix,
             progress=progress,
+            graphs=graphs,
         ):
             tail = part if tail is None else torch.cat([tail, part], dim=2)[:, :, -overlap:]
             fresh = part[:, :, shown:][:, :, :missing]

@@ -11,9 +11,9 @@ for t in frames:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from videoar.generator.conditioning import Condition, stack
 from videoar.generator.model import Labels, VideoAR
 from videoar.sampling.draw import Noise, draw_bits
 from videoar.sampling.guidance import Guidance, guidance_scale, guide
+
+Record = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
+"""Runs a function and records its work: (what replays it, its result). See `FrameGraphs.record`."""
 
 
 class Progress(Protocol):
@@ -84,9 +87,12 @@ class LatentFrame:
 class LatentSampler:
     """The (t, k) loop over latent frames; `frames()` is an iterator, so frames can be decoded while others are sampled.
 
+    Nothing in the loop waits for the device: all shapes follow from (t, k), and only noise is sent there, once a frame.
+
     Args:
         condition: one entry a sample. pyramid: grids of every frame. frames: latent frames to produce in all.
         seeds: one a sample. prefix: continuous latent [B, D, n, H, W] of given frames that the clip starts with.
+        record: how to record the work of a frame, which the clips after `restart` then replay; None: do not.
     """
 
     def __init__(
@@ -99,21 +105,41 @@ class LatentSampler:
         options: SamplingOptions,
         prefix: Tensor | None = None,
         progress: Progress | None = None,
+        record: Record | None = None,
     ) -> None:
         self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, options
         encoded = generator.condition(condition)
         self.batch, self.condition = encoded.batch, self._rows(encoded)
+        self.cache = generator.new_cache(self.condition, pyramid, frames)
+        D, self.device = generator.config.latent_dim, generator.start.device
+        # What a frame's work reads and writes: the same memory for every frame.
+        self.previous = torch.zeros(self.condition.batch, D, 1, *pyramid.full, device=self.device)
+        self.seen = torch.zeros_like(self.previous)
+        self.uniform = torch.zeros(2, self.batch, pyramid.length, D, device=self.device)  # for bits, for corruption
+        self.record = record
+        self.recorded: dict[int, tuple[Callable[[], Any], tuple[Tensor, ...]]] = {}
+        self._begin(seeds, prefix, progress)
+
+    def restart(
+        self, condition: Labels, seeds: Sequence[int], prefix: Tensor | None = None, progress: Progress | None = None
+    ) -> None:
+        """Sample another clip of the same shapes with the same memory."""
+        self.condition.overwrite(self._rows(self.generator.condition(condition)))
+        self.cache.restart()
+        self.previous.zero_()
+        self._begin(seeds, prefix, progress)
+
+    def _begin(self, seeds: Sequence[int], prefix: Tensor | None, progress: Progress | None) -> None:
         if len(seeds) != self.batch:
             raise ValueError(f"{len(seeds)} seeds for {self.batch} samples")
-        self.cache = generator.new_cache(self.condition, pyramid, frames)
-        D, device = generator.config.latent_dim, generator.start.device
-        self.noise = Noise(list(seeds), pyramid.length, D, device)
-        self.corruption = Noise([seed + 1_000_003 for seed in seeds], pyramid.length, D, device)
-        self.seen = torch.zeros(self.condition.batch, D, 1, *pyramid.full, device=device)
+        tokens, D = self.pyramid.length, self.generator.config.latent_dim
+        self.noise = Noise(list(seeds), tokens, D, self.device)
+        self.corruption = Noise([seed + 1_000_003 for seed in seeds], tokens, D, self.device)
         self.prefix, self.progress, self.steps = prefix, progress, 0
-        given = 0 if prefix is None else prefix.shape[2]
-        self.expected_steps = given + (frames - given) * len(pyramid)
+        self.given = 0 if prefix is None else prefix.shape[2]
+        self.expected_steps = self.given + (self.total - self.given) * len(self.pyramid)
 
+    @torch.no_grad()
     def _rows(self, encoded: Condition) -> Condition:
         """All rows of a call: conditional | null | corrupted prefix, as guidance asks."""
         guidance, rows = self.options.guidance, [encoded]
@@ -121,17 +147,33 @@ class LatentSampler:
             rows.append(self.generator.null(encoded.batch))
         if guidance.prefix_strength > 0:
             rows.append(encoded)
-        return stack(rows) if len(rows) > 1 else encoded
+        return self.generator.prepared(stack(rows))
 
     @torch.no_grad()
     def frames(self) -> Iterator[LatentFrame]:
         """Yield every latent frame of the clip, the given ones first."""
         if self.prefix is not None:
             yield from self._given_frames(self.prefix)
-        given = 0 if self.prefix is None else self.prefix.shape[2]
-        for t in range(given, self.total):
-            bits = self._sample_frame(t)
-            yield LatentFrame(t, bits, decode_bits(bits, self.pyramid), self.steps)
+        for t in range(self.given, self.total):
+            self.cache.begin_frame(t)
+            self.uniform[0].copy_(self.noise.frame())
+            if self.options.guidance.prefix_strength > 0:
+                self.uniform[1].copy_(self.corruption.frame())
+            bits = self._frame(t)
+            self.previous.copy_(self.seen)
+            yield LatentFrame(t, bits, self.seen[: self.batch].clone(), self.steps)
+
+    def _frame(self, t: int) -> tuple[Tensor, ...]:
+        """Bits of frame t, recorded or replayed where that is wanted."""
+        if self.record is None:
+            return self._sample_frame(t, self._count)
+        if t in self.recorded:
+            self.recorded[t][0]()
+        else:
+            self.recorded[t] = self.record(lambda: self._sample_frame(t))
+        for _ in self.pyramid.grids:
+            self._count()
+        return tuple(bits.clone() for bits in self.recorded[t][1])
 
     def _given_frames(self, prefix: Tensor) -> Iterator[LatentFrame]:
         """Feed known frames, one call each; what they become are the tokenizer's own bits."""
@@ -139,41 +181,45 @@ class LatentSampler:
         groups, length = self.condition.batch // self.batch, self.pyramid.length
         for t in range(prefix.shape[2]):
             inside = slice(t * length, (t + 1) * length)
-            tokens = forced.tokens[:, inside].repeat(groups, 1, 1)
-            self._call(tokens, t, slice(0, length))
+            self._call(forced.tokens[:, inside].repeat(groups, 1, 1), t, slice(0, length))
             bits = unflatten_bits(forced.targets[:, inside], self.pyramid, 1)
             latent = decode_bits(bits, self.pyramid)
-            self.seen = latent.repeat(groups, 1, 1, 1, 1)
+            self.previous.copy_(latent.repeat(groups, 1, 1, 1, 1))
+            self._count()
             yield LatentFrame(t, bits, latent, self.steps)
 
-    def _sample_frame(self, t: int) -> tuple[Tensor, ...]:
-        pyramid, options = self.pyramid, self.options
-        noise = self.noise.frame()
-        previous, self.seen = self.seen, torch.zeros_like(self.seen)
-        sampled = []
+    def _sample_frame(self, t: int, count: Callable[[], None] | None = None) -> tuple[Tensor, ...]:
+        """All scales of frame t: reads `previous`, `uniform` and the cache, writes `seen` and the cache."""
+        pyramid, options, sampled = self.pyramid, self.options, []
+        seen = torch.zeros_like(self.seen)
         for k, grid in enumerate(pyramid.grids):
-            shown = context(previous if k == 0 else self.seen, pyramid, k)
-            logits = self._call(shown.flatten(2).transpose(1, 2), t, pyramid.slices[k]).float()
+            inside = pyramid.slices[k]
+            shown = context(self.previous if k == 0 else seen, pyramid, k)
+            logits = self._call(shown.flatten(2).transpose(1, 2), t, inside).float()
             scale = guidance_scale(options.guidance, t, k, self.total, len(pyramid))
             logits = guide(logits, self.batch, options.guidance, scale)
-            drawn = draw_bits(logits, noise[:, pyramid.slices[k]], options.temperature_of(k), options.greedy)
+            drawn = draw_bits(logits, self.uniform[0][:, inside], options.temperature_of(k), options.greedy)
             bits = drawn.unflatten(1, grid)[:, None]
-            self.seen = advance(self.seen, self._codes(bits, k).movedim(-1, 1), pyramid)
+            seen = advance(seen, self._codes(bits, inside).movedim(-1, 1), pyramid)
             sampled.append(bits)
+            if count is not None:
+                count()
+        self.seen.copy_(seen)
         return tuple(sampled)
 
-    def _codes(self, bits: Tensor, k: int) -> Tensor:
+    def _codes(self, bits: Tensor, inside: slice) -> Tensor:
         """Codes of all rows [R, 1, h, w, D]; the rows of a corrupted prefix get some bits flipped."""
         guidance, groups = self.options.guidance, self.condition.batch // self.batch
         rows = [bits] * groups
         if guidance.prefix_strength > 0:
-            noise = self.corruption.frame()[:, self.pyramid.slices[k]].unflatten(1, self.pyramid.grids[k])[:, None]
-            rows[-1] = bits ^ (noise < guidance.prefix_flip)
+            rows[-1] = bits ^ (self.uniform[1][:, inside].reshape(bits.shape) < guidance.prefix_flip)
         return code_of(torch.cat(rows))
 
-    def _call(self, tokens: Tensor, frame: int, part: slice) -> Tensor:
-        logits = self.generator.step(tokens, self.condition, self.cache, self.pyramid, frame, part)
+    def _call(self, tokens: Tensor, frame: int, inside: slice) -> Tensor:
+        return self.generator.step(tokens, self.condition, self.cache, self.pyramid, frame, inside)
+
+    def _count(self) -> None:
+        """One transformer call was launched."""
         self.steps += 1
         if self.progress is not None:
             self.progress(self.steps, self.expected_steps)
-        return logits

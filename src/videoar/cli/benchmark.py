@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
     add("--size", type=int, nargs="+", metavar="PX", help="side, or height and width (default 64, on a GPU 128)")
     add("--batch", type=int, default=1, help="clips in a batch (default 1)")
+    add("--depth", type=int, help="blocks of the generator (default: the preset's; fewer where memory is short)")
     add("--guidance", default="ucf101", help="of sampling: ucf101, text, none or a number (default ucf101)")
     add(
         "--budget",
@@ -56,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
     if len(sides) > 2 or args.budget <= 0:
         raise UserError(f"--size takes one or two numbers, --budget more than 0; got {sides} and {args.budget}")
     preset, size = args.preset or ("videoar-l" if gpu else "debug"), (sides[0], sides[-1])
-    setting = Setting(preset, device, dtype, args.frames, size, args.batch, args.guidance)
+    setting = Setting(preset, device, dtype, args.frames, size, args.batch, args.guidance, args.depth)
     chosen = [name for name in suites.SUITES if name in args.suite or "all" in args.suite]
     roofs = measure.ceilings(device)
     figures: list[measure.Figure] = []
     for name in chosen:
         figures += measure.run_cases(suites.SUITES[name](setting), device, roofs, args.budget)
     settings = {"preset": preset, "frames": args.frames, "size": list(size), "batch": args.batch}
-    settings |= {"guidance": args.guidance, "steps": setting.latent_frames * len(setting.pyramid)}
+    settings |= {"guidance": args.guidance, "depth": args.depth, "steps": setting.latent_frames * len(setting.pyramid)}
     settings |= {"threads": torch.get_num_threads()}
     content = measure.report(figures, roofs, device, settings)
     console = Console()

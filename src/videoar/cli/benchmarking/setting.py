@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,12 +34,16 @@ class Setting:
     size: tuple[int, int] = (128, 128)
     batch: int = 1
     guidance: str = "ucf101"
+    depth: int | None = None
+    """Blocks of the generator, fewer than the preset's where memory is short; None: the preset's."""
 
     def __post_init__(self) -> None:
         GeneratorConfig.preset(self.preset)
         ratio, time = self.tokenizer_config.spatial_ratio, self.tokenizer_config.temporal_ratio
         if self.frames < 1 or (self.frames - 1) % time:
             raise UserError(f"{self.frames} frames are not 1 + {time}·n")
+        if self.depth is not None and self.depth < 1:
+            raise UserError(f"a generator needs at least one block, got depth {self.depth}")
         if self.batch < 1 or any(side % ratio or side < 1 for side in self.size):
             raise UserError(f"batch {self.batch}, {self.size} pixels: at least 1, and sides that {ratio} divides")
 
@@ -61,8 +65,14 @@ class Setting:
 
     @property
     def shapes(self) -> str:
-        """The clip in words."""
-        return f"{self.batch} x {self.frames}x{self.size[0]}x{self.size[1]}"
+        """The clip in words, and the depth where it is not the preset's."""
+        clip = f"{self.batch} x {self.frames}x{self.size[0]}x{self.size[1]}"
+        return clip if self.depth is None else f"{clip}, depth {self.depth}"
+
+    @property
+    def meta(self) -> Setting:
+        """The same on the meta device, where FLOPs are counted without computing."""
+        return replace(self, device=torch.device("meta"))
 
     @property
     def tokens(self) -> int:
@@ -85,6 +95,7 @@ class Setting:
     def generator(self, dtype: torch.dtype) -> VideoAR:
         """The preset's generator, class-conditional whatever the preset says: nothing to download."""
         config = GeneratorConfig.preset(self.preset, num_classes=CLASSES, condition="class")
+        config.depth = self.depth or config.depth
         with torch.device(self.device):
             return VideoAR(config).to(dtype)
 

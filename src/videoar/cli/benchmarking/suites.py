@@ -22,14 +22,16 @@ from videoar.bits.corruption import CorruptionConfig, teacher_forcing
 from videoar.bits.residual import decode_bits, quantize
 from videoar.callbacks.kernel_timing import Workload, nbytes
 from videoar.cli.benchmarking.measure import Case, count_flops
-from videoar.cli.benchmarking.setting import Setting
+from videoar.cli.benchmarking.setting import CLASSES, Setting
 from videoar.errors import UserError
 from videoar.generator.config import GeneratorConfig
+from videoar.generator.model import VideoAR
 from videoar.generator.visibility import SequenceIds, dense_mask
 from videoar.losses.bitwise import bitwise_loss
 from videoar.sampling.generate import generate
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.optim import OptimConfig, make_adamw
 
 
@@ -135,27 +137,29 @@ def attention_cases(s: Setting, frames: int | None = None) -> Iterator[Case]:
 def sampling_cases(s: Setting) -> Iterator[Case]:
     """A whole clip: the (t, k) loop alone, and with decoding; guided as the setting says."""
     model, tokenizer = s.generator(s.dtype).eval(), s.tokenizer(s.dtype).eval()
-    options = SamplingOptions(Guidance.of(s.guidance))
-    labels, seeds = s.labels(), list(range(s.batch))
     pyramid, frames = s.pyramid, s.latent_frames
     steps = frames * len(pyramid)
-    rows = s.batch * (2 if options.guidance.guided else 1)
+    rows = s.batch * (2 if Guidance.of(s.guidance).guided else 1)
     ends = [t * pyramid.length + part.stop for t in range(frames) for part in pyramid.slices]
     element = nbytes(torch.empty(1, dtype=s.dtype))
     cache = 2 * rows * model.config.width * model.config.depth * element * sum(ends)
     moved = steps * nbytes(*(p for block in model.blocks for p in block.parameters())) + cache
 
-    def latents() -> None:
-        for _ in LatentSampler(model, labels, pyramid, frames, seeds, options).frames():
-            pass
-
-    whole = partial(generate, model, tokenizer, labels, s.frames, s.size, guidance=options.guidance)
-    for name, run in (("latents", latents), ("clip", whole)):
+    for name in ("latents", "clip"):
         extra = nbytes(*tokenizer.decoder.parameters()) if name == "clip" else 0
         detail = f"{s.shapes}, {steps} steps, {frames * pyramid.length} tokens, guidance {s.guidance}"
-        flops = count_flops(run)
-        load = Workload(name, run, flops, moved + extra, detail)
+        counted = _sampling(name, s.meta, s.meta.generator(s.dtype), s.meta.tokenizer(s.dtype))
+        load = Workload(name, _sampling(name, s, model, tokenizer), count_flops(counted), moved + extra, detail)
         yield Case("sampling", load, "clips", s.batch, s.dtype)
+
+
+def _sampling(name: str, s: Setting, model: VideoAR, tokenizer: VideoTokenizer) -> Callable[[], object]:
+    """Sample the latents of a batch, or the whole clip."""
+    labels, options = [n % CLASSES for n in range(s.batch)], SamplingOptions(Guidance.of(s.guidance))
+    if name == "clip":
+        return partial(generate, model, tokenizer, labels, s.frames, s.size, guidance=options.guidance)
+    shape = (s.pyramid, s.latent_frames, range(s.batch), options)
+    return lambda: list(LatentSampler(model, labels, *shape).frames())
 
 
 def data_cases(s: Setting) -> Iterator[Case]:

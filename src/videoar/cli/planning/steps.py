@@ -130,7 +130,7 @@ class Unmasked(VideoAR):
     """FlexAttention's memory: queries, keys, values, output and row sums, and no mask over all pairs of tokens."""
 
     def _teacher_forcing_attend(
-        self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None
+        self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None, flex: bool
     ) -> Attend:
         return DenseAttend(None)
 

@@ -1,4 +1,5 @@
-"""`videoar demo`: the whole path in minutes: render games, train both models, sample, and lay the results side by side.
+"""`videoar demo`: samples of the shipped VideoAR-Atari in seconds; then the whole path in minutes: render games, train
+both models, sample, and lay the results side by side.
 
 Every step but the last is a `videoar` command that is printed, so that it can be repeated and changed by hand.
 """
@@ -71,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
     data, model = run.out / "data", run.out / "model"
     tokenizer_dir, generator_dir = run.out / "tokenizer", run.out / "generator"
     seed = ["--seed_everything", str(args.seed)]
+    shown = ["--out", str(run.out / "shipped"), "--seed", str(args.seed)]
+    run.command("shipped", "sample", "--num", "1", "--grid", "--fps", "15", *shown)
+    print(f"\nSamples of the shipped VideoAR-Atari: {run.out / 'shipped' / 'grid.gif'}. Now a small one from nothing:")
     games = ["--games", args.games, "--clips-per-game", str(args.clips), "--test-clips", "4"]
     run.command("data", "data", "atari", "--out", str(data), *games, "--frames", "17", "--size", "64")
 

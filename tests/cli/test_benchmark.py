@@ -113,10 +113,12 @@ def test_the_command_writes_what_it_shows(tmp_path, capsys, monkeypatch):
         (["--size", "32", "32", "32"], "one or two numbers"),
         (["--budget", "0"], "--budget more than 0"),
         (["--guidance", "much"], "guidance 'much' is not"),
+        (["--depth", "0"], "at least one block, got depth 0"),
+        (["--case", "latent"], "no case of sampling is called latent"),
     ],
 )
 def test_bad_options(options, match, capsys):
-    assert cli.main(["benchmark", "--suite", "sampling", "--device", "cpu", *options]) == 2
+    assert cli.main(["benchmark", "--suite", "sampling", "--device", "cpu", "--preset", "debug", *options]) == 2
     err = capsys.readouterr().err
     assert match in err and err.count("\n") == 1
 

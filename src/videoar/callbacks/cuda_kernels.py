@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.flop_counter import FlopCounterMode
 
+from videoar import kernels
 from videoar.callbacks.kernel_timing import Workload, clock, measure, measure_roofline, nbytes, result
 from videoar.data.files import atomic_path
 from videoar.sampling.given import latent_frames
@@ -147,7 +148,7 @@ class CUDAKernelBenchmark(Callback):
                 pass
             generator.train(training)
 
-        with FlopCounterMode(display=False) as counter:
+        with kernels.without(*kernels.NAMES), FlopCounterMode(display=False) as counter:  # it knows torch's own only
             sample()
         weights = nbytes(*(p for block in generator.blocks for p in block.parameters()))
         detail = f"mean of {steps} calls, {pyramid.sequence_length(frames)} tokens, guided"

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
     add("--suite", nargs="+", choices=SUITES, default=["all"], help="what to time (default all)")
+    add(
+        "--case", nargs="+", metavar="NAME", help="only these cases of the suites (latents, train_step, …; default all)"
+    )
     add("--device", help="cpu, cuda, … (default: cuda if there is one)")
     add(
         "--preset",
@@ -62,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
     roofs = measure.ceilings(device)
     figures: list[measure.Figure] = []
     for name in chosen:
-        figures += measure.run_cases(suites.SUITES[name](setting), device, roofs, args.budget)
+        cases = (c for c in suites.SUITES[name](setting) if not args.case or c.workload.name in args.case)
+        figures += measure.run_cases(cases, device, roofs, args.budget)
+    if not figures:
+        raise UserError(f"no case of {', '.join(chosen)} is called {' or '.join(args.case)}")
     settings = {"preset": preset, "frames": args.frames, "size": list(size), "batch": args.batch}
     settings |= {"guidance": args.guidance, "depth": args.depth, "steps": setting.latent_frames * len(setting.pyramid)}
     settings |= {"threads": torch.get_num_threads()}

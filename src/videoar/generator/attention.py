@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videoar.generator.rope import rotate
+from videoar.kernels.linear import Apply, plain
 
 
 class Attend(Protocol):
@@ -67,6 +68,7 @@ class KVCache:
         self.stored: list[int] = []  # frame ids in the order of their keys, the current frame last
         self.write = slice(0, 0)
         self.mask: Tensor | None = None
+        self.linear: Apply = plain  # how the blocks apply their linear layers
 
     def restart(self) -> None:
         """Forget all frames: the next clip takes the same memory."""
@@ -132,10 +134,12 @@ class Attention(nn.Module):
         self.query_norm, self.key_norm = RMSNorm(width // heads), RMSNorm(width // heads)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend, linear: Apply = plain
+    ) -> Tensor:
         """x [B, L, C] → [B, L, C]; `rotation`: cos and sin of RoPE, or None for absolute positions."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = linear(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.query_norm(q), self.key_norm(k)
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        return self.out(attend(self.layer, q, k, v).transpose(1, 2).flatten(2))
+        return linear(self.out, attend(self.layer, q, k, v).transpose(1, 2).flatten(2))

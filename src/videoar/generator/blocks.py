@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videoar.generator.attention import Attend, Attention, RMSNorm
+from videoar.kernels.linear import Apply, plain
 
 
 class SwiGLU(nn.Module):
@@ -19,10 +20,10 @@ class SwiGLU(nn.Module):
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, linear: Apply = plain) -> Tensor:
         """x [B, L, C] → [B, L, C]."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        gate, up = linear(self.gate_up, x).chunk(2, dim=-1)
+        return linear(self.down, F.silu(gate) * up)
 
 
 class Block(nn.Module):
@@ -36,10 +37,21 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(width, hidden)
         self.modulation = nn.Parameter(torch.zeros(6, width))
 
-    def forward(self, x: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
-        """x [B, L, C] → [B, L, C]. Scales and gates are offsets from 1, so a zero modulation is a plain block."""
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        rotation: tuple[Tensor, Tensor] | None,
+        attend: Attend,
+        linear: Apply = plain,
+    ) -> Tensor:
+        """x [B, L, C] → [B, L, C]. Scales and gates are offsets from 1, so a zero modulation is a plain block.
+
+        Args:
+            linear: how linear layers are applied (`kernels.linear`).
+        """
         scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.modulation).unbind(-2)
         h = self.attention_norm(x) * (1 + scale1) + shift1
-        x = x + (1 + gate1) * self.attention(h, rotation, attend)
+        x = x + (1 + gate1) * self.attention(h, rotation, attend, linear)
         h = self.feed_forward_norm(x) * (1 + scale2) + shift2
-        return x + (1 + gate2) * self.feed_forward(h)
+        return x + (1 + gate2) * self.feed_forward(h, linear)

@@ -25,6 +25,7 @@ from videoar.generator.conditioning import Condition, NullCondition, condition_e
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
 from videoar.generator.visibility import SequenceIds, dense_mask, step_mask
+from videoar.kernels.linear import Apply, packed, plain
 from videoar.pretrained import Pretrained
 
 Labels = Sequence[int | str] | Tensor | Condition
@@ -165,7 +166,9 @@ class VideoAR(nn.Module, Pretrained):
         c, weight = self.config, self.embed.weight
         shape = (condition.batch, c.heads, c.width // c.heads)
         prefix = condition.tokens.shape[1]
-        return KVCache(c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype)
+        cache = KVCache(c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype)
+        cache.linear = packed(self.blocks)
+        return cache
 
     def step(
         self,
@@ -196,7 +199,7 @@ class VideoAR(nn.Module, Pretrained):
         x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
         positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
         x, rotation = self._with_positions(x, positions, condition, with_prefix)
-        x = self._transform(x, modulation, rotation, cache)
+        x = self._transform(x, modulation, rotation, cache, cache.linear)
         return self._head(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
@@ -243,13 +246,18 @@ class VideoAR(nn.Module, Pretrained):
         return self.modulation(pooled).unflatten(-1, (1, 6, -1)), self.head_modulation(pooled).unflatten(-1, (1, 2, -1))
 
     def _transform(
-        self, x: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        rotation: tuple[Tensor, Tensor] | None,
+        attend: Attend,
+        linear: Apply = plain,
     ) -> Tensor:
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, modulation, rotation, attend, use_reentrant=False)
             else:
-                x = block(x, modulation, rotation, attend)
+                x = block(x, modulation, rotation, attend, linear)
         return x
 
     def _head(self, x: Tensor, modulation: Tensor) -> Tensor:

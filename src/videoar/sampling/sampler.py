@@ -25,6 +25,7 @@ from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, stack
 from videoar.generator.model import Labels, VideoAR
+from videoar.kernels.linear import packed
 from videoar.sampling.draw import Noise, draw_bits
 from videoar.sampling.guidance import Guidance, guidance_scale, guide
 
@@ -110,7 +111,8 @@ class LatentSampler:
         self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, options
         encoded = generator.condition(condition)
         self.batch, self.condition = encoded.batch, self._rows(encoded)
-        self.cache = generator.new_cache(self.condition, pyramid, frames)
+        with torch.no_grad():
+            self.cache = generator.new_cache(self.condition, pyramid, frames)
         D, self.device = generator.config.latent_dim, generator.start.device
         # What a frame's work reads and writes: the same memory for every frame.
         self.previous = torch.zeros(self.condition.batch, D, 1, *pyramid.full, device=self.device)
@@ -126,6 +128,7 @@ class LatentSampler:
         """Sample another clip of the same shapes with the same memory."""
         self.condition.overwrite(self._rows(self.generator.condition(condition)))
         self.cache.restart()
+        self.cache.linear = packed(self.generator.blocks)  # weights may have changed
         self.previous.zero_()
         self._begin(seeds, prefix, progress)
 

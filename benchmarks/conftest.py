@@ -1,0 +1,24 @@
+"""What `--benchmark-json FILE` keeps: where the figures come from, then name, times and `extra_info` of each."""
+
+import torch
+
+from videoar.cli.benchmarking.measure import _processor
+from videoar.metrics.protocol import commit, versions
+
+
+def pytest_benchmark_update_json(output_json):
+    figures = {
+        entry["fullname"]: {
+            "median_s": entry["stats"]["median"],
+            "min_s": entry["stats"]["min"],
+            "max_s": entry["stats"]["max"],
+            "rounds": entry["stats"]["rounds"],
+            **entry["extra_info"],
+        }
+        for entry in output_json["benchmarks"]
+    }
+    output_json.clear()
+    machine = {"processor": _processor(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    output_json.update(machine=machine, versions=versions(), commit=commit(), figures=figures)

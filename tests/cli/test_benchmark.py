@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from videoar import kernels
 from videoar.callbacks.kernel_timing import Roofline, Workload, nbytes
+from videoar.cli import benchmark
 from videoar.cli import main as cli
 from videoar.cli.benchmarking import suites
 from videoar.cli.benchmarking.measure import Case, count_flops, run_case
@@ -81,6 +83,7 @@ def test_shares_of_the_ceiling():
     load = Workload("product", lambda: a @ a, 2 * 64**3, 3 * nbytes(a), "64 x 64")
     figure = run_case(Case("x", load, "products", 2), CPU, Roofline(tflops=1e-3, gigabytes=1e6), budget_s=0.05)
     assert figure.timing.repeats >= 3 and figure.peak_mib is None
+    assert run_case(Case("x", load, "products", 2), CPU, Roofline(1e-3, 1e6), budget_s=1e-9).timing.repeats == 1
     seconds = figure.timing.median_ms / 1e3
     assert figure.rate == pytest.approx(2 / seconds)
     assert figure.of_matmul == pytest.approx(2 * 64**3 / seconds / 1e9)
@@ -140,3 +143,7 @@ def test_the_gpu_suite_runs_at_tiny_sizes(tmp_path, capsys):
     assert not content["failed"] and not content["left_out"]
     assert any(name.endswith("sampling/clip") for name in content["figures"])
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("wrote ")
+
+
+def test_every_twin_can_be_turned_off_from_the_command_line():
+    assert benchmark.TWINS == kernels.NAMES

@@ -14,6 +14,7 @@ import argparse
 
 from videoar.errors import UserError
 
+TWINS = ("group_norm", "conv3d", "linear")
 SUITES = ("all", "quantiser", "data", "generator", "sampling", "tokenizer")
 
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--case", nargs="+", metavar="NAME", help="only these cases of the suites (latents, train_step, …; default all)"
     )
+    add("--without", nargs="+", default=[], choices=TWINS, help="fast paths to turn off, for the time before and after")
     add("--device", help="cpu, cuda, … (default: cuda if there is one)")
     add(
         "--preset",
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=2.0,
         metavar="S",
-        help="seconds a figure (default 2; 3 to 30 repeats)",
+        help="seconds a figure (default 2; 3 to 30 repeats, one where a call takes five times as long)",
     )
     add("--out", default="outputs/benchmarks", metavar="DIR", help="folder of the JSON (default outputs/benchmarks)")
 
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
+    from videoar import kernels
     from videoar.cli.benchmarking import measure, suites
     from videoar.cli.benchmarking.setting import Setting
 
@@ -64,14 +67,15 @@ def run(args: argparse.Namespace) -> int:
     chosen = [name for name in suites.SUITES if name in args.suite or "all" in args.suite]
     roofs = measure.ceilings(device)
     figures: list[measure.Figure] = []
-    for name in chosen:
-        cases = (c for c in suites.SUITES[name](setting) if not args.case or c.workload.name in args.case)
-        figures += measure.run_cases(cases, device, roofs, args.budget)
+    with kernels.without(*args.without):
+        for name in chosen:
+            cases = (c for c in suites.SUITES[name](setting) if not args.case or c.workload.name in args.case)
+            figures += measure.run_cases(cases, device, roofs, args.budget)
     if not figures:
         raise UserError(f"no case of {', '.join(chosen)} is called {' or '.join(args.case)}")
     settings = {"preset": preset, "frames": args.frames, "size": list(size), "batch": args.batch}
     settings |= {"guidance": args.guidance, "depth": args.depth, "steps": setting.latent_frames * len(setting.pyramid)}
-    settings |= {"threads": torch.get_num_threads()}
+    settings |= {"without": args.without, "threads": torch.get_num_threads()}
     content = measure.report(figures, roofs, device, settings)
     console = Console()
     console.print(measure.table(figures, roofs))

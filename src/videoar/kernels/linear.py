@@ -30,8 +30,10 @@ class Packed:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        layers: list[nn.Linear] = [m for m in model.modules() if isinstance(m, nn.Linear) and m.bias is None]
-        self.weights = {m: torch.ops.mkldnn._reorder_linear_weight(m.weight.detach()) for m in layers}
+        self.weights: dict[nn.Module, Tensor] = {}
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and module.bias is None:
+                self.weights[module] = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach())
 
     def __call__(self, layer: nn.Linear, x: Tensor) -> Tensor:
         """`layer(x)` without gradients."""

@@ -75,12 +75,12 @@ def count_flops(run: Callable[[], Any]) -> int:
 
 
 def run_case(case: Case, device: torch.device, roof: Roofline, budget_s: float) -> Figure:
-    """Time one case after a warm-up: 3 to 30 repeats, as many as fit into about `budget_s` seconds."""
+    """Time one case after a warm-up: 3 to 30 repeats, as many as fit into about `budget_s` seconds; 1 for slow ones."""
     start = _reset_memory(device)
     warm = seconds_of(case.workload.run, device, repeats=1, warmup=0)[0]
     if warm < budget_s / 4:
         warm = seconds_of(case.workload.run, device, repeats=1, warmup=1)[0]
-    repeats = max(3, min(30, int(budget_s / max(warm, 1e-6))))
+    repeats = 1 if warm > 5 * budget_s else max(3, min(30, int(budget_s / max(warm, 1e-6))))
     timing = measure(case.workload, device, roof, repeats, warmup=0)
     peak = None if start is None else (torch.cuda.max_memory_allocated(device) - start) / 2**20
     of_matmul = timing.tflops / roof.tflops if case.workload.flops else None

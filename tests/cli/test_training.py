@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from videoar.cli.training import as_list, explain, run
-from videoar.data.latents import latent_tokenizer, read_latent
+from videoar.data.latents import latent_tokenizer, read_bits, read_latent
 from videoar.data.writers import write_mp4
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.checkpoint_io import SafeCheckpointIO
@@ -62,6 +62,12 @@ def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys):
     assert {path.parent.name for path in files} == {"pong", "breakout"} and len(files) == 3  # one is held out
     assert read_latent(files[0]).shape == (8, 2, 4, 4)
     assert latent_tokenizer(files[0]) == load_tokenizer(last).fingerprint()
+
+    kept = ["--model.latents_dir", str(place / "kept"), "--model.stored", "bits"]
+    start("predict", place, "t", "--ckpt_path", str(last), *kept)
+    bits, pyramid = read_bits(place / "kept" / files[0].relative_to(latents))
+    codes = load_tokenizer(last).quantize(read_latent(files[0])[None])
+    assert codes.pyramid == pyramid and all(torch.equal(a, b) for a, b in zip(bits, codes.bits, strict=True))
 
     cached = ["--data.root", str(latents), "--model.tokenizer", str(last), "--trainer.max_steps", "1"]
     third = start("fit", place, "g", *cached)

@@ -10,8 +10,9 @@ import tarfile
 import pytest
 import torch
 
+from videoar.bits.pyramid import ScalePyramid
 from videoar.data.items import Source
-from videoar.data.latents import latent_tokenizer, read_latent, write_latent
+from videoar.data.latents import latent_tokenizer, read_bits, read_latent, write_bits, write_latent
 from videoar.data.layout import ManifestRow, read_class_index, write_manifest, write_splits
 from videoar.data.probe import UnreadableClip
 from videoar.data.shards import local_file
@@ -226,6 +227,21 @@ def test_latents_round_trip_and_name_their_tokenizer(tmp_path):
     with pytest.raises(ValueError, match=r"must be \[D, T', h, w\]"):
         write_latent(tmp_path / "b.safetensors", latent[0])
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_bits_round_trip_and_are_not_taken_for_latents(tmp_path):
+    pyramid, path = ScalePyramid(((1, 1), (2, 3))), tmp_path / "a.safetensors"
+    bits = tuple(torch.rand(1, 4, h, w, 11) < 0.5 for h, w in pyramid.grids)
+    write_bits(path, bits, pyramid, tokenizer="abc123")
+    again, shape = read_bits(path)
+    assert shape == pyramid and all(torch.equal(a, b) for a, b in zip(again, bits, strict=True))
+    assert latent_tokenizer(path) == "abc123"
+    assert path.stat().st_size < 4 * 7 * 2 + 400, "two bytes a token, and the header"
+    with pytest.raises(UnreadableClip, match="it holds bits; training a generator needs latents"):
+        read_latent(path)
+    write_latent(path, torch.zeros(8, 1, 2, 2))
+    with pytest.raises(UnreadableClip, match="cannot read bits"):
+        read_bits(path)
 
 
 def test_class_index_numbers(tmp_path):

@@ -2,13 +2,21 @@
 
 A file holds `latent` `[D, T', h, w]`; its metadata holds the caption and the fingerprint of the tokenizer. The class is
 the folder, as for videos. `.npy` files of the same shape are read too.
+
+A file may hold the `bits` of all scales instead, packed: 16 times smaller than the float32 latent at six scales of an
+8x8 grid, and all that the decoder needs. Generators do not train from it: corrupted contexts (eq. 8) are requantised
+from the residual that is left of the latent, which bits do not give back.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from videoar.bits.packing import pack_bits, unpack_bits
+from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.residual import flatten_bits, unflatten_bits
 from videoar.data.files import atomic_path
 from videoar.data.probe import UnreadableClip
 
@@ -24,6 +32,32 @@ def write_latent(path: str | Path, latent: torch.Tensor, caption: str = "", toke
         save_file({"latent": latent.detach().cpu().contiguous()}, temporary, metadata=metadata)
 
 
+def write_bits(
+    path: str | Path, bits: tuple[torch.Tensor, ...], pyramid: ScalePyramid, caption: str = "", tokenizer: str = ""
+) -> None:
+    """Write one clip's bits, one bool `[1, T', h, w, D]` a scale, packed to D/8 bytes a token."""
+    from safetensors.torch import save_file
+
+    frames, D = bits[0].shape[1], bits[0].shape[-1]
+    packed = pack_bits(flatten_bits(bits)[0]).cpu().contiguous()
+    shape = json.dumps({"D": D, "frames": frames, "grids": pyramid.grids})
+    with atomic_path(path) as temporary:
+        save_file({"bits": packed}, temporary, metadata={"caption": caption, "tokenizer": tokenizer, "shape": shape})
+
+
+def read_bits(path: str | Path) -> tuple[tuple[torch.Tensor, ...], ScalePyramid]:
+    """One clip's bits and their pyramid, as `write_bits` got them. Raises `UnreadableClip`."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            packed, shape = file.get_tensor("bits"), json.loads((file.metadata() or {})["shape"])
+            pyramid = ScalePyramid(tuple(tuple(grid) for grid in shape["grids"]))
+            return unflatten_bits(unpack_bits(packed, shape["D"])[None], pyramid, shape["frames"]), pyramid
+    except Exception as error:  # safetensors raises its own and built-in types on bad files
+        raise UnreadableClip(path, f"cannot read bits: {error}") from error
+
+
 def read_latent(path: str | Path) -> torch.Tensor:
     """One clip's latent `[D, T', h, w]`, in the type it was stored in. Raises `UnreadableClip`."""
     try:
@@ -32,7 +66,12 @@ def read_latent(path: str | Path) -> torch.Tensor:
         else:
             from safetensors.torch import load_file
 
-            latent = load_file(path)["latent"]
+            content = load_file(path)
+            if "bits" in content:
+                raise UnreadableClip(path, "it holds bits; training a generator needs latents")
+            latent = content["latent"]
+    except UnreadableClip:
+        raise
     except KeyError as error:
         raise UnreadableClip(path, "no tensor `latent` in it") from error
     except Exception as error:  # safetensors and numpy raise their own and built-in types on bad files

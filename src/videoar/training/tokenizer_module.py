@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from videoar.bits.residual import Quantized, decode_bits
-from videoar.data.latents import write_latent
+from videoar.data.latents import write_bits, write_latent
 from videoar.errors import UserError
 from videoar.losses.adversarial import adaptive_weight
 from videoar.pretrained import load_strict
@@ -35,6 +35,7 @@ class TokenizerModule(TrainingModule):
             tokenizer or the image stage of one's own.
         losses, discriminator, optim, discriminator_optim, loop: see their classes.
         latents_dir: where `videoar predict` writes latents, as a data set of its own; nothing else needs it.
+        stored: what it writes: `latent`, for training a generator, or packed `bits`, for keeping videos small.
 
     Raises:
         UserError: neither `tokenizer` nor `init_from`, or an `init_from` that is missing, broken or does not
@@ -53,6 +54,7 @@ class TokenizerModule(TrainingModule):
         discriminator_optim: OptimConfig | None = None,
         loop: LoopConfig | None = None,
         latents_dir: str | None = None,
+        stored: Literal["latent", "bits"] = "latent",
     ) -> None:
         super().__init__(loop)
         self.losses = from_plain(TokenizerLossConfig, losses)
@@ -63,7 +65,7 @@ class TokenizerModule(TrainingModule):
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses)
-        self.latents_dir = latents_dir
+        self.latents_dir, self.stored = latents_dir, stored
         self.save_hyperparameters(
             {
                 "tokenizer": plain(self.tokenizer.config),
@@ -171,13 +173,17 @@ class TokenizerModule(TrainingModule):
         self._writes_for = self.tokenizer.fingerprint()  # of the averaged weights, which are in place now
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Write the latent of every clip, `<latents_dir>/<class>/<name>-<hash of the path>.safetensors`."""
+        """Write the latent (or bits) of every clip, `<latents_dir>/<class>/<name>-<hash of the path>.safetensors`."""
         latents = self.tokenizer.encode(checked_video(batch)).float()
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
         for latent, label, caption, path in zip(latents, batch["label"].tolist(), batch["caption"], batch["path"]):
             folder = Path(str(self.latents_dir)) / (names[label] if label >= 0 else "")
             name = f"{Path(path).stem}-{sha256(str(path).encode()).hexdigest()[:6]}.safetensors"
-            write_latent(folder / name, latent, caption, self._writes_for)
+            if self.stored == "bits":
+                codes = self.tokenizer.quantize(latent[None])
+                write_bits(folder / name, codes.bits, codes.pyramid, caption, self._writes_for)
+            else:
+                write_latent(folder / name, latent, caption, self._writes_for)
 
 
 def checked_video(batch: dict[str, Any]) -> Tensor:

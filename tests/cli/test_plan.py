@@ -26,6 +26,7 @@ def small(monkeypatch):
     monkeypatch.setitem(generator_config.PRESETS, "small", shape)
     thin = TokenizerConfig(8, 8, (1, 1, 1), res_blocks=1, patch=4, norm_groups=4)
     monkeypatch.setitem(tokenizer_config.PRESETS, "small", thin)
+    monkeypatch.setattr(needs, "BATCHES", (1, 4))
     return Setting("small", CPU, torch.bfloat16, frames=5, size=(64, 64), batch=3)
 
 

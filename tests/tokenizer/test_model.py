@@ -198,3 +198,15 @@ def test_bfloat16_weights_work(make_tokenizer, clip):
     assert latent.dtype == torch.bfloat16
     assert_close(latent.float(), exact.encode(clip), atol=0.1, rtol=0.1)
     assert rough.reconstruct(clip.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("frames", [1, 5, 9])
+def test_bfloat16_training_has_the_gradients_of_float32(make_tokenizer, clip, frames):
+    tokenizer, gradients = make_tokenizer(), []
+    for half in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            video = tokenizer.decoder(tokenizer.encode(clip[:, :, :frames]))
+        loss = (video.float() - clip[:, :, :frames]).square().mean()
+        gradients.append(torch.autograd.grad(loss, [p for p in tokenizer.parameters() if p.ndim > 1]))
+    for exact, rough in zip(*gradients):
+        assert (exact - rough).norm() < 0.3 * exact.norm()

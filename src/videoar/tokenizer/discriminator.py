@@ -61,14 +61,23 @@ class VideoDiscriminator(nn.Module):
         return 2 if self.config.layers - self.config.temporal_layers <= layer < self.config.layers else 1
 
     def _conv(self, in_channels: int, out_channels: int, stride: int, temporal_stride: int) -> nn.Module:
-        conv = nn.Conv3d(in_channels, out_channels, (3, 4, 4), (temporal_stride, stride, stride), padding=1)
+        conv = nn.Conv3d(in_channels, out_channels, (3, 4, 4), (temporal_stride, stride, stride), padding=(0, 1, 1))
         return spectral_norm(conv) if self.config.spectral_norm else conv
 
     def forward(self, video: Tensor) -> Tensor:
         if min(video.shape[-2:]) < self.config.min_size:
             height, width = video.shape[-2:]
             raise ValueError(f"the discriminator needs frames of {self.config.min_size} pixels, got {height}x{width}")
-        x = F.leaky_relu(self.conv_in(video.contiguous(memory_format=CHANNELS_LAST)), 0.2)
+        x = F.leaky_relu(self.conv_in(_pad_time(video.contiguous(memory_format=CHANNELS_LAST))), 0.2)
         for conv, norm in zip(self.convs, self.norms):
-            x = F.leaky_relu(norm(conv(x)), 0.2)
-        return self.conv_out(x)
+            x = F.leaky_relu(norm(conv(_pad_time(x))), 0.2)
+        return self.conv_out(_pad_time(x))
+
+
+def _pad_time(x: Tensor) -> Tensor:
+    """A frame of zeros before and after.
+
+    Not the convolution's own padding: with it, a CPU's bfloat16 weight gradient of two frames under a kernel of three
+    is garbage (torch 2.15).
+    """
+    return F.pad(x, (0, 0, 0, 0, 1, 1))

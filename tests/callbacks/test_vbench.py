@@ -177,6 +177,14 @@ def test_generator_validation_samples_the_classes_of_the_set(tmp_path: Path, tok
     assert card["guidance"] == 1.0 and card["seeds"].startswith("0 +") and len(card["tokenizer"]) > 8
 
 
+@pytest.mark.slow
+def test_a_stage_of_images_has_no_fvd(tmp_path: Path, tokenizer: str, features: str) -> None:
+    images = DataLoader([{**batch, "video": batch["video"][:, :, :1]} for batch in batches(1)], batch_size=None)
+    values = trainer(tmp_path, VideoMetrics(features)).validate(plain_tokenizer(), images, verbose=False)[0]
+    assert "val/rfvd" not in values and abs(values["val/ssim"]) < 1
+    assert "val/gfvd" not in trainer(tmp_path, VideoMetrics(features)).validate(generator(tokenizer), images)[0]
+
+
 def test_latents_are_no_pixels(tmp_path: Path, features: str) -> None:
     with pytest.raises(UserError, match="cached latents"):
         VideoMetrics(features)._update(plain_tokenizer(), {"latent": torch.zeros(1)}, trainer(tmp_path))

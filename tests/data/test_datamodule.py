@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import shutil
+import signal
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +227,20 @@ def test_nothing_but_bad_files_is_one_line(tmp_path, workers):
     data = make(tmp_path, loading={"workers": workers})
     with pytest.raises(UserError, match=r"^10 clips in a row cannot be used; the last one is .*mp4: not a video"):
         list(data.train_dataloader())
+
+
+@pytest.mark.parametrize(
+    ("fate", "message"),
+    [
+        (lambda: time.sleep(60), "no batch within 1 s: a decoder hangs"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "a loader worker died"),
+    ],
+)
+def test_a_worker_that_hangs_or_dies_ends_the_run_with_advice(class_folder, monkeypatch, fate, message):
+    monkeypatch.setattr("videoar.data.datasets.ClipDecoder.clip", lambda *_: fate())
+    data = make(class_folder, loading={"workers": 1, "timeout": 1.0})
+    with pytest.raises(UserError, match=f"{message}.*`videoar data check`"):
+        next(iter(data.train_dataloader()))
 
 
 def test_clips_that_are_too_short(class_folder, tmp_path):

@@ -109,7 +109,10 @@ class VideoMetrics(Callback):
         if "video" not in batch:
             raise UserError("VideoMetrics compares pixels, but this data set holds cached latents")
         real = batch["video"].float()
+        fvd = self._fvd_of(real.shape[2])
         if module.kind == "generator":
+            if fvd is None:
+                return
             fake = self._sample(module, batch, real, trainer)
         else:
             codes = module.tokenizer.quantize(module.tokenizer.encode(batch["video"]))
@@ -119,11 +122,19 @@ class VideoMetrics(Callback):
             if self.usage is None:
                 self.usage = CodebookUsage(len(codes.pyramid), codes.latent.shape[1]).to(module.device)
             self.usage.update(codes.bits)
-        if self.fvd is not None:
-            self.fvd.update(real, real=True)
-            self.fvd.update(fake, real=False)
+        if fvd is not None:
+            fvd.update(real, real=True)
+            fvd.update(fake, real=False)
         self._seen += len(real)
         self._shape = tuple(real.shape[2:])
+
+    def _fvd_of(self, frames: int) -> FrechetVideoDistance | None:
+        """The FVD, or None where clips are too short for its net, as in a stage of images."""
+        if self.fvd is None or frames >= self.fvd.features.min_frames:
+            return self.fvd
+        if not self._seen:
+            log.info("no FVD: %s needs %d frames, got %d", self.fvd.features.name, self.fvd.features.min_frames, frames)
+        return None
 
     def _sample(self, module: Any, batch: dict[str, Any], like: Tensor, trainer: Trainer) -> Tensor:
         network = module.network
@@ -141,7 +152,7 @@ class VideoMetrics(Callback):
         if not self._seen:
             return
         values: dict[str, Tensor | float] = {}
-        if self.fvd is not None:
+        if self.fvd is not None and self.fvd.moments(real=True).count > 0:
             values["rfvd" if module.kind == "tokenizer" else "gfvd"] = self.fvd.compute()
         if module.kind == "tokenizer":
             values |= {name: metric.compute() for name, metric in self.paired.items()}

@@ -12,13 +12,9 @@ above the loaded model.
 On a shared machine `--benchmark-timer=time.process_time` with OMP_NUM_THREADS=1 counts only our own work.
 """
 
-import ctypes
 import gc
 import os
-import threading
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videoar import TokenizerConfig, VideoTokenizer
 from videoar.callbacks.kernel_timing import measure_roofline
+from videoar.cli.benchmarking.memory import peak_memory
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "videoar")
 ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3"))
@@ -60,39 +57,6 @@ def synchronise():
         torch.cuda.synchronize()
 
 
-def resident_mib():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-@contextmanager
-def peak_memory():
-    """Peak MiB above what was allocated before: `with peak_memory() as peak: …; peak()`."""
-    gc.collect()
-    if DEVICE == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        yield lambda: (torch.cuda.max_memory_allocated() - before) / 2**20
-        return
-    libc, mmap_threshold = ctypes.CDLL(None), -3
-    libc.mallopt(mmap_threshold, 2**20)  # tensors go back to the system when freed: no fragmentation in the reading
-    libc.malloc_trim(0)
-    readings, done = [resident_mib()], threading.Event()
-
-    def watch():
-        while not done.wait(0.002):
-            readings.append(resident_mib())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield lambda: max(readings) - readings[0]
-    finally:
-        done.set()
-        watcher.join()
-        libc.mallopt(mmap_threshold, 2**25)
-
-
 def measure(benchmark, model, call, meta_call, argument):
     """Time `call(argument)`; count its operations on the meta device."""
 
@@ -103,7 +67,7 @@ def measure(benchmark, model, call, meta_call, argument):
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         meta_call(torch.empty(argument.shape, device="meta"))
-    with peak_memory() as peak:
+    with peak_memory(torch.device(DEVICE)) as peak:
         benchmark.pedantic(run, rounds=ROUNDS)
     gflop = counter.get_total_flops() / 1e9
     ceiling = measure_roofline(torch.device(DEVICE), DTYPE).tflops * 1e3  # now, as a shared machine's speed drifts
@@ -172,7 +136,7 @@ def test_memory_does_not_grow_with_the_length(benchmark):
     peaks, seconds = {}, {}
     for frames in (65, 257):
         started = time.perf_counter()
-        with peak_memory() as peak:
+        with peak_memory(torch.device(DEVICE)) as peak:
             assert run(frames) == frames
         peaks[frames], seconds[frames] = peak(), time.perf_counter() - started
     benchmark.extra_info |= {"peak_mib": {n: round(mib, 1) for n, mib in peaks.items()}, "seconds": seconds}

@@ -111,6 +111,22 @@ def test_a_frame_is_sampled_without_the_host(window):
         assert transfers.found, "the check sees what is sent to the device"
 
 
+@torch.no_grad()
+def test_compiled_steps_are_the_steps():
+    """One compilation serves all frames and scales (two more: the first step, and single tokens)."""
+    plain, compiled, graphs = make_generator(window=2), make_generator(window=2), []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled.compile_steps(backend=count)
+    samples = [bits_of(LatentSampler(model, [0, 3], PYRAMID, 6, [1, 2], GUIDED)) for model in (plain, compiled)]
+    assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True))
+    assert len(graphs) <= 3
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_conditions_are_prepared_once():
     model = make_generator()
     condition = model.condition([1, 2])

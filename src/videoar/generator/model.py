@@ -8,7 +8,7 @@ start token, scale emb. ──┴─ [condition prefix | frame 1: scale 1 … K 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -68,6 +68,7 @@ class VideoAR(nn.Module, Pretrained):
         self.head = nn.Linear(C, D)
         self.checkpointing = False
         self._flex: dict[Any, Any] = {}
+        self._compiled: Callable[..., Tensor] | None = None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -167,8 +168,19 @@ class VideoAR(nn.Module, Pretrained):
         shape = (condition.batch, c.heads, c.width // c.heads)
         prefix = condition.tokens.shape[1]
         cache = KVCache(c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype)
-        cache.linear = packed(self.blocks)
+        cache.linear = self.fast_linear()
         return cache
+
+    def fast_linear(self) -> Apply:
+        """How to apply the blocks' linear layers as their weights are now (`kernels.linear`)."""
+        return packed(self.blocks) if self._compiled is None else plain
+
+    def compile_steps(self, **options: Any) -> None:
+        """Compile the blocks for `step`, once for the shapes of all frames and scales; `options` go to torch.compile.
+
+        It fuses norms, modulation and RoPE. The first clip takes a minute or more, so it pays for many clips.
+        """
+        self._compiled = torch.compile(self._transform, dynamic=True, **options)
 
     def step(
         self,
@@ -199,7 +211,7 @@ class VideoAR(nn.Module, Pretrained):
         x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
         positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
         x, rotation = self._with_positions(x, positions, condition, with_prefix)
-        x = self._transform(x, modulation, rotation, cache, cache.linear)
+        x = (self._compiled or self._transform)(x, modulation, rotation, cache, cache.linear)
         return self._head(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, stack
 from videoar.generator.model import Labels, VideoAR
-from videoar.kernels.linear import packed
 from videoar.sampling.draw import Noise, draw_bits
 from videoar.sampling.guidance import Guidance, guidance_scale, guide
 
@@ -128,7 +127,7 @@ class LatentSampler:
         """Sample another clip of the same shapes with the same memory."""
         self.condition.overwrite(self._rows(self.generator.condition(condition)))
         self.cache.restart()
-        self.cache.linear = packed(self.generator.blocks)  # weights may have changed
+        self.cache.linear = self.generator.fast_linear()  # weights may have changed
         self.previous.zero_()
         self._begin(seeds, prefix, progress)
 

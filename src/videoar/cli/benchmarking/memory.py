@@ -1,0 +1,52 @@
+"""Peak memory of a piece of code: the CUDA allocator's own count, or what the system says of this process."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+MMAP_THRESHOLD = -3  # of glibc's mallopt
+
+
+def resident_mib() -> float:
+    """Memory of this process in MiB, where /proc tells it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
+    """Peak MiB above what was in use before: `with peak_memory(device) as peak: …`, then `peak()`.
+
+    On a CPU (Linux) resident memory is read every two milliseconds.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield lambda: (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MMAP_THRESHOLD, 2**20)  # tensors go back to the system when freed: no fragmentation in the reading
+    libc.malloc_trim(0)
+    readings, done = [resident_mib()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            readings.append(resident_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda: max(readings) - readings[0]
+    finally:
+        done.set()
+        watcher.join()
+        libc.mallopt(MMAP_THRESHOLD, 2**25)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
@@ -245,6 +246,15 @@ def test_finished_children_are_not_run_again(make, tmp_path, capsys):
     # other settings under the same names are refused
     assert cli.main(["sweep", str(path), "--out", str(out), "--set", "log=elsewhere"]) == 2
     assert "was started with other settings" in capsys.readouterr().err
+
+
+def test_a_base_config_that_was_edited_is_other_settings(make, base, tmp_path):
+    path = make(config=base, grid=None, seeds=[0], steps={"fit": "fit"})
+    write_child(load_sweep(path).children[0], tmp_path / "child")
+    write_child(load_sweep(path).children[0], tmp_path / "child")
+    Path(base).write_text(Path(base).read_text().replace("max_steps: 5", "max_steps: 6"))
+    with pytest.raises(UserError, match="was started with other settings"):
+        write_child(load_sweep(path).children[0], tmp_path / "child")
 
 
 def test_a_failed_child_is_reported_and_the_others_go_on(make, tmp_path, capsys):

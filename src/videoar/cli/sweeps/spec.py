@@ -40,6 +40,7 @@ class Child:
         name: the folder's name. group: what its seeds have in common (a row of the table).
         choice: the variant and the grid's values, for the table.
         steps: name → arguments after `videoar`, or after `$` for any other program.
+        base: content of the base configs, for the digest: the files may be edited before the run is resumed.
     """
 
     name: str
@@ -49,10 +50,11 @@ class Child:
     override: dict[str, Any]
     steps: dict[str, list[str]]
     collect: dict[str, dict[str, Any]]
+    base: dict[str, Any] = field(default_factory=dict)
 
     def digest(self) -> str:
         """What a resumed run must have in common with the one before."""
-        same = json.dumps([self.override, self.steps], sort_keys=True, default=str)
+        same = json.dumps([self.base, self.override, self.steps], sort_keys=True, default=str)
         return sha256(same.encode()).hexdigest()[:16]
 
 
@@ -174,7 +176,7 @@ class _Expansion:
             if useless:
                 raise UserError(f"{', '.join(useless)} would change nothing: no step trains, and it is none of `vars`")
             override = {}
-        return Child(name, group, choice, seed, override, steps, collect)
+        return Child(name, group, choice, seed, override, steps, collect, self.base)
 
     def _override(
         self, layers: list[dict[str, Any]], seed: int | None, folder: Path, words: dict[str, Any]

@@ -21,11 +21,13 @@ def test_every_notebook_is_tested():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-def test_notebook_runs(path, debug_sweep, monkeypatch):
+def test_notebook_runs(path, debug_sweep, monkeypatch, tmp_path):
     (checkpoint,) = (debug_sweep / "full__seed0").rglob("last.ckpt")
     monkeypatch.setenv("VIDEOAR_MODEL", str(checkpoint))
     monkeypatch.setenv("VIDEOAR_DATA", str(debug_sweep / "data"))
     monkeypatch.setenv("VIDEOAR_SWEEP", str(debug_sweep))
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
     result = NotebookRun(path, default_timeout=300).execute()
     assert result.error is None, result.error.trace
     outputs = [output for cell in result.nb.cells for output in cell.get("outputs", [])]

@@ -29,6 +29,14 @@ def test_constant_schedule_needs_no_length_but_a_cosine_does():
         OptimConfig().lr_at(0, None)
 
 
+def test_the_warm_up_is_repeated_at_restarts_on_top_of_the_schedule():
+    plain, config = OptimConfig(lr=2.0, warmup=4), OptimConfig(lr=2.0, warmup=4, restarts=[50])
+    assert [config.lr_at(b, 104) for b in (0, 3, 20, 49)] == [plain.lr_at(b, 104) for b in (0, 3, 20, 49)]
+    assert [config.lr_at(50 + i, 104) / plain.lr_at(50 + i, 104) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    flat = OptimConfig(lr=1.0, warmup=4, schedule="constant", restarts=[50])
+    assert [flat.lr_at(b, None) for b in (1, 10, 51, 60)] == [0.5, 1.0, 0.5, 1.0]
+
+
 @pytest.mark.parametrize("bad", [{"lr": -1}, {"final": 2}, {"schedule": "linear"}, {"clip": -0.1}, {"warmup": -1}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError, match=str(next(iter(bad.values())))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -31,6 +31,9 @@ class OptimConfig:
     """After the warm-up: down to `final` along a half cosine, or flat."""
     warmup: int = 0
     """Batches of linear warm-up."""
+    restarts: list[int] = field(default_factory=list)
+    """Batches from which the warm-up is repeated: stages that bring weights into play which had no gradient before (the
+    earlier temporal taps when images give way to video) and would leap, as Adam does not know their scale yet."""
     total: int | None = None
     """Batches until the cosine ends; None: the length of the run, as the Trainer's max_steps or max_epochs say."""
     final: float = 0.0
@@ -56,10 +59,10 @@ class OptimConfig:
         Raises:
             ValueError: a cosine over a run that has no end.
         """
-        if batch < self.warmup:
-            return self.lr * (batch + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.lr
+        since = batch - max((start for start in self.restarts if start <= batch), default=0)
+        ramp = min(1.0, (since + 1) / max(1, self.warmup))
+        if batch < self.warmup or self.schedule == "constant":
+            return self.lr * ramp
         total = self.total or total
         if total is None:
             raise ValueError(
@@ -67,7 +70,7 @@ class OptimConfig:
                 " or choose schedule: constant"
             )
         progress = min(1.0, (batch - self.warmup) / max(1, total - self.warmup))
-        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return self.lr * ramp * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def make_adamw(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

@@ -1,0 +1,88 @@
+"""What a run of configs/sweeps/atari.yaml measured, as files that fit into the repository: JSON, Markdown and pictures.
+
+    python benchmarks/atari_report.py outputs/sweeps/atari_cpu --out benchmarks/results/atari/cpu
+
+Reads the sweep's folder only; every number comes from the runs' TensorBoard logs or from `videoar evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from videoar.cli.sweeps.collect import read_scalars
+from videoar.metrics.plots import save_figure
+
+CURVES = {
+    "tokenizer": ("val/psnr", "val/motion_ratio", "val/temporal_error", "train/loss"),
+    "generator": ("train/loss", "train/accuracy", "val/loss", "val/accuracy"),
+}
+
+
+def main() -> None:
+    """Collect, plot and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="folder of the sweep")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    runs = {"tokenizer": args.sweep / "prepare" / "tokenizer", "generator": args.sweep / "seed0"}
+    scalars = {name: read_scalars(folder) for name, folder in runs.items()}
+    plot(scalars, args.out / "curves.png")
+    states = {name: load(args.sweep / name / "state.json") for name in ("prepare", "seed0")}
+    report = {
+        "seconds": {step: s for state in states.values() for step, s in state["seconds"].items()},
+        "last": {name: last(curves, ("val/",)) for name, curves in scalars.items()},
+        "reconstruction": values(args.sweep / "reconstruction"),
+        "generation": values(args.sweep / "seed0" / "evaluate"),
+        "vbench_real": values(args.sweep / "seed0" / "vbench_real"),
+        "vbench_generated": values(args.sweep / "seed0" / "vbench_fake"),
+    }
+    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    for source, name in (
+        (args.sweep / "reconstruction" / "metrics.md", "reconstruction.md"),
+        (args.sweep / "seed0" / "evaluate" / "metrics.md", "generation.md"),
+        (args.sweep / "seed0" / "vbench_real" / "metrics.md", "vbench_real.md"),
+        (args.sweep / "seed0" / "vbench_fake" / "metrics.md", "vbench_generated.md"),
+        (args.sweep / "prepare" / "commands.sh", "commands_prepare.sh"),
+        (args.sweep / "seed0" / "commands.sh", "commands_generator.sh"),
+    ):
+        if source.is_file():
+            shutil.copyfile(source, args.out / name)
+    print(json.dumps(report, indent=2))
+
+
+def plot(scalars: dict[str, Any], path: Path) -> None:
+    """The runs' curves: training faint, validation as points."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(16, 6), layout="constrained")
+    for axes, (name, tags) in zip(figure.subplots(2, 4), CURVES.items()):
+        for axis, tag in zip(axes, tags):
+            curve = scalars[name].get(tag, {})
+            axis.plot(list(curve), list(curve.values()), linewidth=1, marker="." if tag.startswith("val") else "")
+            axis.set(title=f"{name}: {tag}", xlabel="batches")
+            axis.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def last(curves: dict[str, dict[int, float]], prefixes: tuple[str, ...]) -> dict[str, float]:
+    """The last value of every scalar whose tag begins with one of `prefixes`."""
+    return {tag: curve[max(curve)] for tag, curve in sorted(curves.items()) if tag.startswith(prefixes) and curve}
+
+
+def values(folder: Path) -> dict[str, Any]:
+    """The numbers of one `videoar evaluate --out`; {} if it did not run."""
+    return load(folder / "metrics.json").get("values", {})
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A JSON file; {} if there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
-"""Everything that only a GPU can show, in one script: sampling latency and throughput of L and XL, MFU of a training
-step, tokenizer, attention backends. Random weights, no downloads, at most 8 minutes on an H200-class GPU.
+"""Everything that only a GPU can show, in one script: sampling latency and throughput of L and XL (plain, CUDA graphs,
+compiled and graphs), MFU of a training step, tokenizer, each plain and compiled, attention backends.
+Random weights, no downloads, at most 8 minutes on an H200-class GPU.
 
     python benchmarks/gpu_suite.py --out benchmarks/results/performance      # on a GPU
     python benchmarks/gpu_suite.py --tiny                                    # seconds on a CPU; what the tests run
@@ -21,6 +22,7 @@ import torch
 
 from videoar.cli.benchmarking import measure, suites
 from videoar.cli.benchmarking.measure import Case, Figure
+from videoar.cli.benchmarking.sampling import sampling_cases
 from videoar.cli.benchmarking.setting import Setting
 from videoar.errors import UserError
 
@@ -32,20 +34,27 @@ def parts(base: Setting, tiny: bool) -> Iterator[Part]:
     large = base if tiny else replace(base, preset="videoar-l")
     extra = base if tiny else replace(base, preset="videoar-xl")
     many, some, few = (2, 2, 2) if tiny else (64, 16, 4)
-    yield "L", lambda: suites.sampling_cases(large)
+    gpu = base.device.type == "cuda"
+    if gpu:  # a CPU has no graphs
+        yield "L", lambda: sampling_cases(large, compiled=True, graphs=True)
+        yield "L", lambda: sampling_cases(large, graphs=True)
+    yield "L", lambda: sampling_cases(large)
     yield f"L batch {some}", lambda: iter([suites.generator_training(replace(large, batch=some))])
-    yield "XL", lambda: suites.sampling_cases(extra)
-    yield f"L batch {many}", lambda: suites.sampling_cases(replace(large, batch=many))
+    if gpu:
+        yield f"L batch {some}", lambda: iter([suites.generator_training(replace(large, batch=some), compiled=True)])
+        yield "XL", lambda: sampling_cases(extra, compiled=True, graphs=True)
+    yield f"L batch {many}", lambda: sampling_cases(replace(large, batch=many), graphs=gpu)
     yield "videoar", lambda: suites.tokenizer_inference(large)
     yield f"videoar batch {few}", lambda: iter([suites.tokenizer_training(replace(large, batch=few))])
     yield f"L, {some} clips", lambda: suites.attention_cases(replace(large, batch=some))
     long = base.latent_frames * (2 if tiny else 4)
     yield "L, 4x longer", lambda: suites.attention_cases(replace(large, batch=2), long)
-    if base.device.type == "cuda":
-        yield f"L batch {some}, flex", lambda: iter([suites.generator_training(replace(large, batch=some), "flex")])
+    if gpu:
+        yield "videoar", lambda: suites.tokenizer_inference(large, compiled=True)
+        yield f"videoar batch {few}", lambda: iter([suites.tokenizer_training(replace(large, batch=few), True)])
+        yield f"L batch {some}", lambda: iter([suites.generator_training(replace(large, batch=some), "flex")])
         yield f"XL batch {some}", lambda: iter([suites.generator_training(replace(extra, batch=some))])
-        yield f"XL batch {many}", lambda: suites.sampling_cases(replace(extra, batch=many))
-        yield "L unguided", lambda: suites.sampling_cases(replace(large, guidance="none"))
+        yield "L unguided", lambda: sampling_cases(replace(large, guidance="none"), graphs=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if not figures:
         raise UserError(f"no case of {', '.join(chosen)} is called {' or '.join(args.case)}")
     settings = {"preset": preset, "frames": args.frames, "size": list(size), "batch": args.batch}
-    settings |= {"guidance": args.guidance, "depth": args.depth, "steps": setting.latent_frames * len(setting.pyramid)}
+    settings |= {"guidance": args.guidance, "depth": args.depth, "steps": setting.steps}
     settings |= {"without": args.without, "threads": torch.get_num_threads()}
     content = measure.report(figures, roofs, device, settings)
     console = Console()

@@ -92,12 +92,21 @@ class Setting:
         """A random video [B, 3, T, H, W] in [-1, 1]."""
         return torch.rand(self.batch, 3, self.frames, *self.size, device=self.device, dtype=dtype or self.dtype) * 2 - 1
 
-    def generator(self, dtype: torch.dtype) -> VideoAR:
-        """The preset's generator, class-conditional whatever the preset says: nothing to download."""
+    @property
+    def steps(self) -> int:
+        """Transformer calls of a clip."""
+        return self.latent_frames * len(self.pyramid)
+
+    @property
+    def generator_config(self) -> GeneratorConfig:
+        """The preset, class-conditional whatever it says: nothing to download."""
         config = GeneratorConfig.preset(self.preset, num_classes=CLASSES, condition="class")
-        config.depth = self.depth or config.depth
+        return replace(config, depth=self.depth or config.depth)
+
+    def generator(self, dtype: torch.dtype) -> VideoAR:
+        """The generator."""
         with torch.device(self.device):
-            return VideoAR(config).to(dtype)
+            return VideoAR(self.generator_config).to(dtype)
 
     def tokenizer(self, dtype: torch.dtype) -> VideoTokenizer:
         """The tokenizer that belongs to the preset."""

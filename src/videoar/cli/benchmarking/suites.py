@@ -22,16 +22,12 @@ from videoar.bits.corruption import CorruptionConfig, teacher_forcing
 from videoar.bits.residual import decode_bits, quantize
 from videoar.callbacks.kernel_timing import Workload, nbytes
 from videoar.cli.benchmarking.measure import Case, count_flops
-from videoar.cli.benchmarking.setting import CLASSES, Setting
+from videoar.cli.benchmarking.sampling import sampling_cases
+from videoar.cli.benchmarking.setting import Setting
 from videoar.errors import UserError
 from videoar.generator.config import GeneratorConfig
-from videoar.generator.model import VideoAR
 from videoar.generator.visibility import SequenceIds, dense_mask
 from videoar.losses.bitwise import bitwise_loss
-from videoar.sampling.generate import generate
-from videoar.sampling.guidance import Guidance
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
-from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.optim import OptimConfig, make_adamw
 
 
@@ -41,9 +37,11 @@ def tokenizer_cases(s: Setting) -> Iterator[Case]:
     yield tokenizer_training(s)
 
 
-def tokenizer_inference(s: Setting) -> Iterator[Case]:
+def tokenizer_inference(s: Setting, compiled: bool = False) -> Iterator[Case]:
     """Encode and decode a clip."""
     model = s.tokenizer(s.dtype).eval()
+    if compiled:
+        _compile(model.encoder, model.decoder)
     video, latent = s.video(), s.latent().to(s.dtype)
     halves = {
         "encode": (partial(model.encode, video), model.encoder),
@@ -51,18 +49,22 @@ def tokenizer_inference(s: Setting) -> Iterator[Case]:
     }
     for name, (run, half) in halves.items():
         moved = nbytes(*half.parameters()) + nbytes(video, latent)
-        yield _case("tokenizer", name, run, moved, s, "frames", s.batch * s.frames)
+        yield _case("tokenizer", name + "_compiled" * compiled, run, moved, s, "frames", s.batch * s.frames)
 
 
-def tokenizer_training(s: Setting) -> Case:
+def tokenizer_training(s: Setting, compiled: bool = False) -> Case:
     """One training step of the tokenizer."""
     network, video = s.tokenizer(torch.float32).train(), s.video(torch.float32)
+    if compiled:
+        _compile(network.encoder, network.decoder)
 
     def loss() -> Tensor:
         codes = network.quantize(network.encode(video), straight_through=True)
         return F.l1_loss(network.decoder(codes.latent), video)
 
-    return _training_case("tokenizer", network, loss, s, "frames", s.batch * s.frames)
+    return _training_case(
+        "tokenizer", network, loss, s, "frames", s.batch * s.frames, "train_step" + "_compiled" * compiled
+    )
 
 
 def quantiser_cases(s: Setting) -> Iterator[Case]:
@@ -94,10 +96,12 @@ def generator_forward(s: Setting) -> Case:
     return _case("generator", "forward", run, nbytes(*model.parameters()), s, "tokens", s.tokens)
 
 
-def generator_training(s: Setting, attention: Literal["sdpa", "flex"] = "sdpa") -> Case:
+def generator_training(s: Setting, attention: Literal["sdpa", "flex"] = "sdpa", compiled: bool = False) -> Case:
     """One training step of the generator on given latents."""
     network, lesson = s.generator(torch.float32).train(), teacher_forcing(s.latent(), s.pyramid)
     network.config.attention = attention
+    if compiled:
+        _compile(*network.blocks)
     labels, pyramid, frames = s.labels(), s.pyramid, s.latent_frames
 
     def loss() -> Tensor:
@@ -105,7 +109,7 @@ def generator_training(s: Setting, attention: Literal["sdpa", "flex"] = "sdpa") 
         return bitwise_loss(logits, lesson.targets, pyramid, frames).loss
 
     name = "train_step" if attention == "sdpa" else f"train_step_{attention}"
-    return _training_case("generator", network, loss, s, "tokens", s.tokens, name)
+    return _training_case("generator", network, loss, s, "tokens", s.tokens, name + "_compiled" * compiled)
 
 
 def attention_cases(s: Setting, frames: int | None = None) -> Iterator[Case]:
@@ -132,34 +136,6 @@ def attention_cases(s: Setting, frames: int | None = None) -> Iterator[Case]:
         detail = f"B {s.batch}, heads {config.heads}, L {L}, width {K}, forward and backward"
         load = Workload(f"attention_{name}_{L}", run, flops, 8 * nbytes(q), detail)
         yield Case("generator", load, "tokens", s.batch * L, s.dtype)
-
-
-def sampling_cases(s: Setting) -> Iterator[Case]:
-    """A whole clip: the (t, k) loop alone, and with decoding; guided as the setting says."""
-    model, tokenizer = s.generator(s.dtype).eval(), s.tokenizer(s.dtype).eval()
-    pyramid, frames = s.pyramid, s.latent_frames
-    steps = frames * len(pyramid)
-    rows = s.batch * (2 if Guidance.of(s.guidance).guided else 1)
-    ends = [t * pyramid.length + part.stop for t in range(frames) for part in pyramid.slices]
-    element = nbytes(torch.empty(1, dtype=s.dtype))
-    cache = 2 * rows * model.config.width * model.config.depth * element * sum(ends)
-    moved = steps * nbytes(*(p for block in model.blocks for p in block.parameters())) + cache
-
-    for name in ("latents", "clip"):
-        extra = nbytes(*tokenizer.decoder.parameters()) if name == "clip" else 0
-        detail = f"{s.shapes}, {steps} steps, {frames * pyramid.length} tokens, guidance {s.guidance}"
-        counted = _sampling(name, s.meta, s.meta.generator(s.dtype), s.meta.tokenizer(s.dtype))
-        load = Workload(name, _sampling(name, s, model, tokenizer), count_flops(counted), moved + extra, detail)
-        yield Case("sampling", load, "clips", s.batch, s.dtype)
-
-
-def _sampling(name: str, s: Setting, model: VideoAR, tokenizer: VideoTokenizer) -> Callable[[], object]:
-    """Sample the latents of a batch, or the whole clip."""
-    labels, options = [n % CLASSES for n in range(s.batch)], SamplingOptions(Guidance.of(s.guidance))
-    if name == "clip":
-        return partial(generate, model, tokenizer, labels, s.frames, s.size, guidance=options.guidance)
-    shape = (s.pyramid, s.latent_frames, range(s.batch), options)
-    return lambda: list(LatentSampler(model, labels, *shape).frames())
 
 
 def data_cases(s: Setting) -> Iterator[Case]:
@@ -193,6 +169,12 @@ SUITES: dict[str, Callable[[Setting], Iterator[Case]]] = {
     "sampling": sampling_cases,
     "tokenizer": tokenizer_cases,
 }
+
+
+def _compile(*parts: nn.Module) -> None:
+    """Compile parts in place, as training does."""
+    for part in parts:
+        part.compile()
 
 
 def _there_and_back(attend: Callable[..., Tensor], *qkv: Tensor) -> object:

@@ -1,5 +1,5 @@
 """Everything that only a GPU can show, in one script: sampling latency and throughput of L and XL (plain, CUDA graphs,
-compiled and graphs), MFU of a training step, tokenizer, each plain and compiled, attention backends.
+compiled and graphs), MFU of training steps plain and compiled, tokenizer, attention backends.
 Random weights, no downloads, at most 8 minutes on an H200-class GPU.
 
     python benchmarks/gpu_suite.py --out benchmarks/results/performance      # on a GPU
@@ -50,7 +50,6 @@ def parts(base: Setting, tiny: bool) -> Iterator[Part]:
     long = base.latent_frames * (2 if tiny else 4)
     yield "L, 4x longer", lambda: suites.attention_cases(replace(large, batch=2), long)
     if gpu:
-        yield "videoar", lambda: suites.tokenizer_inference(large, compiled=True)
         yield f"videoar batch {few}", lambda: iter([suites.tokenizer_training(replace(large, batch=few), True)])
         yield f"L batch {some}", lambda: iter([suites.generator_training(replace(large, batch=some), "flex")])
         yield f"XL batch {some}", lambda: iter([suites.generator_training(replace(extra, batch=some))])

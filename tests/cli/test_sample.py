@@ -131,6 +131,12 @@ def test_prompts_through_a_text_encoder(place, tmp_path, text_encoder):
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_graphs_need_a_gpu(place, tmp_path, capsys):
+    assert sample(place, tmp_path, "--label", "pong", "--graphs", "--frames", 1) == 2
+    assert "CUDA graphs need a CUDA device" in capsys.readouterr().err
+
+
 def test_twenty_seconds_in_shots(place, tmp_path):
     arguments = ("--label", "pong", "--seconds", 20, "--frames", 13, "--context", 5, "--guidance", "none")
     assert sample(place, tmp_path, *arguments) == 0

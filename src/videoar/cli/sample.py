@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from videoar.generator.model import VideoAR
-    from videoar.sampling.sampler import SamplingOptions
     from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -75,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--dtype", choices=["float32", "bfloat16"], default="float32", help="precision of the weights (default float32)"
     )
+    add("--compile", action="store_true", help="compile the generator's steps: a minute first, then faster")
+    add("--graphs", action="store_true", help="record CUDA graphs in the first batch and replay them in the others")
     add("--out", default="outputs/samples", metavar="DIR", help="folder for the results (default outputs/samples)")
 
 
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     from videoar import __version__
     from videoar.data.files import atomic_path
+    from videoar.sampling.graphs import FrameGraphs
     from videoar.sampling.guidance import Guidance
     from videoar.sampling.sampler import SamplingOptions
     from videoar.training.checkpoint import load_models
@@ -95,18 +97,22 @@ def run(args: argparse.Namespace) -> int:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, args.dtype)
     generator, tokenizer = generator.to(device, dtype).eval(), tokenizer.to(device, dtype).eval()
+    if args.compile:
+        generator.compile_steps()
+    graphs = FrameGraphs() if args.graphs else None
     guidance = _guidance(args, generator, Guidance)
     heat = args.temperature[0] if len(args.temperature) == 1 else tuple(args.temperature)
     options = SamplingOptions(guidance, heat, args.greedy)
     size = _size(args.size, generator.config.size)
     jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
     prefix = _prefix(args, size)
+    how = {"size": size, "options": options, "prefix": prefix, "graphs": graphs}
     written: list[dict[str, Any]] = []
     videos: list[np.ndarray] = []
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
         which = f"{start + len(part)}/{len(jobs)}"
-        files, clips = _sample_batch(args, generator, tokenizer, part, size, options, prefix, which)
+        files, clips = _sample_batch(args, generator, tokenizer, part, how, which)
         written += files
         videos += clips if args.grid else []
     if args.grid:
@@ -174,9 +180,7 @@ def _sample_batch(
     generator: VideoAR,
     tokenizer: VideoTokenizer,
     jobs: list[tuple[int | str, int]],
-    size: tuple[int, int],
-    options: SamplingOptions,
-    prefix: Tensor | None,
+    how: dict[str, Any],
     which: str,
 ) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """Sample one batch, writing frames while later ones are sampled: what was written, and the videos as bytes."""
@@ -195,7 +199,7 @@ def _sample_batch(
         task = bar.add_task(f"sampling {which}", total=None)
         writers = [files.enter_context(open_mp4_writer(stem.with_suffix(".mp4"), args.fps)) for stem in stems]
         progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        for part in _stream(args, generator, tokenizer, jobs, size, options, prefix, progress):
+        for part in _stream(args, generator, tokenizer, jobs, how | {"progress": progress}):
             for clip, writer, frames in zip(part, writers, kept):
                 frames.append(to_uint8(clip))
                 writer.write(frames[-1])
@@ -221,17 +225,13 @@ def _stream(
     generator: VideoAR,
     tokenizer: VideoTokenizer,
     jobs: list[tuple[int | str, int]],
-    size: tuple[int, int],
-    options: SamplingOptions,
-    prefix: Tensor | None,
-    progress: Any,
+    how: dict[str, Any],
 ) -> Iterator[Tensor]:
     from videoar.sampling.generate import extend, generate_stream
 
     condition, seeds = [value for value, _ in jobs], [seed for _, seed in jobs]
-    common = {"size": size, "options": options, "prefix": prefix, "progress": progress}
     if args.seconds is None:
-        return generate_stream(generator, tokenizer, condition, frames=args.frames, seed=seeds, **common)
+        return generate_stream(generator, tokenizer, condition, frames=args.frames, seed=seeds, **how)
     return extend(
         generator,
         tokenizer,
@@ -241,7 +241,7 @@ def _stream(
         shot=args.frames,
         overlap=args.context or 5,
         seed=seeds,
-        **common,
+        **how,
     )
 
 

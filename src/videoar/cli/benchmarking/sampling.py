@@ -24,7 +24,7 @@ def sampling_cases(s: Setting, compiled: bool = False, graphs: bool = False) -> 
     """A whole clip: the (t, k) loop alone, and with decoding; guided as the setting says.
 
     Args:
-        compiled: fuse the blocks of a step, and the decoder, with torch.compile. graphs: replay CUDA graphs.
+        compiled: fuse the blocks of a step with torch.compile. graphs: replay CUDA graphs.
     """
     model, tokenizer = s.generator(s.dtype).eval(), s.tokenizer(s.dtype).eval()
     moved = _least_bytes(s, model.blocks)
@@ -32,7 +32,6 @@ def sampling_cases(s: Setting, compiled: bool = False, graphs: bool = False) -> 
     counted = Sampling(s.meta, s.meta.generator(s.dtype), s.meta.tokenizer(s.dtype))
     if compiled:
         model.compile_steps()
-        tokenizer.decoder.compile(dynamic=True)
     way = "".join(["_compiled"] * compiled + ["_graphs"] * graphs)
     detail = f"{s.shapes}, {s.steps} steps, {s.tokens // s.batch} tokens, guidance {s.guidance}"
     run: dict[str, tuple[Callable[[], object], Callable[[], object], int]] = {

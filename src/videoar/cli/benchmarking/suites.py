@@ -37,11 +37,9 @@ def tokenizer_cases(s: Setting) -> Iterator[Case]:
     yield tokenizer_training(s)
 
 
-def tokenizer_inference(s: Setting, compiled: bool = False) -> Iterator[Case]:
+def tokenizer_inference(s: Setting) -> Iterator[Case]:
     """Encode and decode a clip."""
     model = s.tokenizer(s.dtype).eval()
-    if compiled:
-        _compile(model.encoder, model.decoder)
     video, latent = s.video(), s.latent().to(s.dtype)
     halves = {
         "encode": (partial(model.encode, video), model.encoder),
@@ -49,7 +47,7 @@ def tokenizer_inference(s: Setting, compiled: bool = False) -> Iterator[Case]:
     }
     for name, (run, half) in halves.items():
         moved = nbytes(*half.parameters()) + nbytes(video, latent)
-        yield _case("tokenizer", name + "_compiled" * compiled, run, moved, s, "frames", s.batch * s.frames)
+        yield _case("tokenizer", name, run, moved, s, "frames", s.batch * s.frames)
 
 
 def tokenizer_training(s: Setting, compiled: bool = False) -> Case:

@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=50_000, help="of the run (default 50000)")
     add("--memory", type=float, default=80.0, help="GB of a device (default 80)")
     add("--tflops", type=float, default=989.0, help="peak of a device in bfloat16 (default 989)")
-    add("--mfu", type=float, default=0.4, help="share of the peak that is reached: an assumption (default 0.4)")
+    add(
+        "--mfu",
+        type=float,
+        default=0.4,
+        help="share of the peak that is reached, recomputation not counted: an assumption (default 0.4)",
+    )
     add("--clips", type=int, default=1_000_000, help="clips in the data set (default 1000000)")
     add("--clip-mb", type=float, default=1.0, help="megabytes of a stored clip: an assumption (default 1)")
     add("--out", metavar="DIR", help="write cluster.json and cluster.md here")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from videoar.cli.benchmarking.setting import Setting
 from videoar.cli.planning.memory import GB, USABLE
-from videoar.cli.planning.needs import Need, training_need
+from videoar.cli.planning.needs import Need, model_flops, training_need
 from videoar.errors import UserError
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.model import VideoAR
@@ -76,10 +76,12 @@ def plan(asked: Cluster, need: Need | None = None) -> dict[str, Any]:
     """The whole plan as plain data; bytes, seconds, numbers.
 
     Args:
-        need: of a training step with checkpointing on one device; None: counted now.
+        need: of a training step with checkpointing on one device, its FLOPs without; None: counted now.
     """
     setting = Setting(asked.preset, torch.device("cpu"), torch.bfloat16, asked.frames, asked.size, 1)
-    need = need or training_need("generator", setting, checkpointing=True)
+    if need is None:
+        need = training_need("generator", setting, checkpointing=True, flops=False)
+        need = replace(need, flops=model_flops("generator", setting))
     w = weights_of(setting)
     clips = asked.devices * asked.batch * asked.accumulate
     seconds = clips * need.flops / (asked.devices * asked.tflops * 1e12 * asked.mfu)
@@ -148,8 +150,8 @@ def markdown(p: dict[str, Any]) -> str:
         "weights of the generator, of its tokenizer": f"{w['all'] / 1e9:.2f} B, {w['tokenizer'] / 1e6:.0f} M",
         "tokens a clip, tokens a step": f"{p['tokens_a_clip']:,}, {p['tokens_a_step'] / 1e6:.2f} M",
         "clips a step": f"{p['clips_a_step']:,}",
-        "PFLOP a clip, recomputation included": f"{p['flops_a_clip'] / 1e15:.3g}",
-        f"seconds a step at {100 * a['mfu']:.0f} % of {a['tflops']:g} TFLOP/s": f"{p['seconds_a_step']:.3g}",
+        "PFLOP a clip, without recomputation": f"{p['flops_a_clip'] / 1e15:.3g}",
+        f"seconds a step at an MFU of {100 * a['mfu']:.0f} % of {a['tflops']:g} TFLOP/s": f"{p['seconds_a_step']:.3g}",
         "tokens a second": f"{p['tokens_a_second']:,.0f}",
         f"days for {a['steps']:,} steps, device hours": f"{p['days']:.1f}, {p['device_hours']:,.0f}",
         f"clips seen, passes over {a['clips']:,} clips": f"{p['clips_seen']:,}, {p['passes']:.2g}",

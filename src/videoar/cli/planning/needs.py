@@ -82,6 +82,14 @@ def training_need(kind: str, setting: Setting, checkpointing: bool, flops: bool 
     return Need(count, state, points, peaks[1]["update"], _operations(counter, run, setting))
 
 
+def model_flops(kind: str, setting: Setting) -> int:
+    """FLOPs of a training step on one clip without recomputation: what an MFU is counted with."""
+    with counting(), FlopCounterMode(display=False) as counter:
+        run = RUNS[kind](setting, fake, False)
+        run.step(1, lambda phase: None)
+    return _operations(counter, run, setting)
+
+
 def _operations(counter: FlopCounterMode, run: TrainingRun, setting: Setting) -> int:
     """FLOPs of a counted step; of FlexAttention's only those of visible pairs."""
     flops = counter.get_flop_counts().get("Global", {})

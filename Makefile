@@ -37,7 +37,7 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 bench: $(READY)  ## benchmarks of this machine (they assert nothing about time)
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only
 
 docs: $(READY)  ## build the documentation into outputs/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -1,8 +1,8 @@
 """Encode, decode and quantise of the paper's tokenizer at 17x128x128 and 17x256x256, beside diffusers' video VAEs, and
 the memory of long videos.
 
-    python -m pytest benchmarks/bench_tokenizer.py --benchmark-only -k "128"         # minutes on two CPU cores
-    VIDEOAR_BENCH_DTYPE=bfloat16 python -m pytest benchmarks/bench_tokenizer.py      # everything, half precision
+    python -m pytest benchmarks/bench_tokenizer.py --benchmark-only                  # 128 only on a CPU: minutes
+    VIDEOAR_BENCH_SIDES="128 256" VIDEOAR_BENCH_DTYPE=bfloat16 VIDEOAR_BENCH_ROUNDS=3 python -m pytest benchmarks/…
     python -m pytest benchmarks/bench_tokenizer.py -k memory                         # 65 against 257 frames
 
 The peers (AutoencoderKLWan, AutoencoderKLMagvit; `pip install videoar[benchmark]`) run in the same process on equal
@@ -25,8 +25,9 @@ from videoar.callbacks.kernel_timing import measure_roofline
 from videoar.cli.benchmarking.memory import peak_memory
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "videoar")
-ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3"))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3" if DEVICE == "cuda" else "1"))
+SIDES = [int(side) for side in os.environ.get("VIDEOAR_BENCH_SIDES", "128 256" if DEVICE == "cuda" else "128").split()]
 DTYPE = getattr(torch, os.environ.get("VIDEOAR_BENCH_DTYPE", "bfloat16" if DEVICE == "cuda" else "float32"))
 
 
@@ -88,20 +89,20 @@ def video_of(side, frames=17):
     return torch.rand(1, 3, frames, side, side, device=DEVICE, dtype=DTYPE) * 2 - 1
 
 
-@pytest.mark.parametrize("side", [128, 256])
+@pytest.mark.parametrize("side", SIDES)
 def test_encode(benchmark, peer, side):
     (_, meta_encode, _), (model, encode, _) = peer
     measure(benchmark, model, encode, meta_encode, video_of(side))
 
 
-@pytest.mark.parametrize("side", [128, 256])
+@pytest.mark.parametrize("side", SIDES)
 def test_decode(benchmark, peer, side):
     (_, meta_encode, meta_decode), (model, _, decode) = peer
     shape = meta_encode(torch.empty(1, 3, 17, side, side, device="meta")).shape
     measure(benchmark, model, decode, meta_decode, torch.randn(shape, device=DEVICE, dtype=DTYPE))
 
 
-@pytest.mark.parametrize("side", [128, 256])
+@pytest.mark.parametrize("side", SIDES)
 def test_quantise(benchmark, side):
     config = TokenizerConfig.preset(PRESET)
     with torch.device("meta"):

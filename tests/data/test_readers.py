@@ -13,6 +13,7 @@ from PIL import Image
 
 from videoar.data.probe import UnreadableClip, frame_size
 from videoar.data.readers import BACKENDS, iterate, open_video, read_image
+from videoar.data.writers import write_mp4
 from videoar.errors import UserError
 
 FILES = {
@@ -202,3 +203,12 @@ def test_bad_images_are_named(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "big.png")
     with pytest.raises(UnreadableClip, match="64x64 exceeds the limit of 100 pixels"):
         read_image(tmp_path / "big.png", max_pixels=100)
+
+
+@pytest.mark.parametrize("width", [16, 24, 48, 56, 72, 100])
+def test_narrow_videos_are_read_whatever_decord_says(tmp_path, width):
+    ramp = torch.arange(width).mul(255 // width)[None, None, :, None].expand(3, 32, width, 3).to(torch.uint8)
+    write_mp4(tmp_path / "narrow.mp4", ramp, 8)
+    read = open_video(tmp_path / "narrow.mp4", "decord").get([0, 2])
+    assert read.shape == (2, 32, width, 3)
+    assert (read.int() - ramp[[0, 2]].int()).abs().max() <= 8

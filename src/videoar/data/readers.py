@@ -111,6 +111,8 @@ class TorchCodecReader(Reader):
 
 _READERS: dict[str, type[Any]] = {"decord": DecordReader, "pyav": PyAVReader, "torchcodec": TorchCodecReader}
 BACKENDS = tuple(_READERS)
+PADDED_WIDTHS = (16, 24, 48, 72)
+"""Widths at which decord 0.6 pads the rows of its frames and then refuses to copy them."""
 
 
 def open_video(path: str | Path, backend: str = "decord", frames: int | None = None) -> Reader:
@@ -118,7 +120,7 @@ def open_video(path: str | Path, backend: str = "decord", frames: int | None = N
 
     `frames` is a verified frame count (from a manifest): the reader's length becomes at most that.
     A file that cannot be sought in (`Probe.seekable`) is decoded in order by PyAV, whatever the backend, and so is one
-    that must be turned (`Probe.turns`), which decord fails to do.
+    that must be turned (`Probe.turns`) or of a width in `PADDED_WIDTHS`, both of which decord fails to do.
     Raises `UnreadableClip` for a bad file and `UserError` for an unknown or missing backend.
     """
     if backend not in BACKENDS:
@@ -127,7 +129,8 @@ def open_video(path: str | Path, backend: str = "decord", frames: int | None = N
     if frames is not None:
         probe.length = min(probe.length, frames)
     try:
-        return _READERS[backend if probe.seekable and not probe.turns else "pyav"](path, probe)
+        padded = backend == "decord" and probe.width in PADDED_WIDTHS
+        return _READERS["pyav" if padded or probe.turns or not probe.seekable else backend](path, probe)
     except UserError:
         raise
     except Exception as error:  # each library has its own exception types

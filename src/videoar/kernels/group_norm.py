@@ -21,7 +21,7 @@ from torch import Tensor
 from videoar.kernels import enabled
 
 VECTOR = 32  # bytes of the vector registers that torch's kernels are written for
-PIECE = 2**19  # elements handled at once: their float32 copies stay in the cache
+PIECE = 2**18  # elements handled at once: their float32 copies stay in the cache
 
 
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -155,8 +155,9 @@ def _checked(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _cost(row: dict[str, Any]) -> str:
+    """FLOPs and time; with checkpointing they are not counted, most of a forward pass comes on top."""
     if not row["flops"]:
-        return "a third more | a third more |"  # the forward pass again
+        return "– | – |"
     return f"{row['flops'] / 1e12:.3g} | {row['seconds_a_clip']:.2g} |"
 
 

@@ -22,7 +22,7 @@ from videoar.generator.model import VideoAR
 from videoar.sampling.generate import generate
 from videoar.tokenizer.model import VideoTokenizer
 
-BATCHES = (1, 16)
+BATCHES = (1, 4, 32)
 """Clips of the steps that are counted; in between and beyond, the peak is a straight line."""
 
 

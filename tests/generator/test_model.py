@@ -31,20 +31,20 @@ def _cached_logits(model, tokens, condition, pyramid, frames, given=0):
 
 
 @pytest.mark.parametrize(
-    ("window", "given", "condition", "position"),
+    ("window", "given", "condition", "guided", "position"),
     [
-        *itertools.product([0, 1, 2], [0, 1, 3], ["class", "bytes"], ["multiscale_temporal_rope"]),
-        (2, 1, "bytes", "absolute"),
-        (2, 1, "bytes", "rope2d"),
+        *itertools.product([0, 1, 2], [0, 1, 3], ["class", "bytes"], [False, True], ["multiscale_temporal_rope"]),
+        (2, 1, "bytes", True, "absolute"),
+        (2, 1, "bytes", True, "rope2d"),
     ],
 )
 @torch.no_grad()
-def test_teacher_forcing_equals_cached_sampling(make_generator, pyramid, window, given, condition, position):
+def test_teacher_forcing_equals_cached_sampling(make_generator, pyramid, window, given, condition, guided, position):
     for sinks in {0, min(1, window)}:
         model = make_generator(condition=condition, window=window, sinks=sinks, position=position)
-        values = [0, 3] if condition == "class" else PROMPTS
-        encoded = stack([model.condition(values), model.null(2)])  # the rows of guidance
-        tokens = _tokens(model, pyramid).repeat(2, 1, 1)
+        encoded, tokens = model.condition([0, 3] if condition == "class" else PROMPTS), _tokens(model, pyramid)
+        if guided:  # the rows of guidance
+            encoded, tokens = stack([encoded, model.null(2)]), tokens.repeat(2, 1, 1)
         forced = model(tokens, encoded, pyramid, FRAMES)
         cached = _cached_logits(model, tokens, encoded, pyramid, FRAMES, given)
         assert torch.allclose(forced, cached, atol=2e-5), (forced - cached).abs().max()
@@ -120,6 +120,35 @@ def test_conditions_matter_and_drop_gives_the_null_condition(make_generator, pyr
         assert torch.equal(kept.pooled, model.condition(values).pooled)
 
 
+@pytest.mark.parametrize("condition", ["class", "bytes"])
+def test_flex_trains_on_a_cpu_through_the_dense_mask(make_generator, pyramid, condition):
+    """FlexAttention has no backward pass there; gradients are those of the other backend."""
+    gradients, values = [], [0, 1] if condition == "class" else PROMPTS
+    for attention in ("sdpa", "flex"):
+        model = make_generator(condition=condition, attention=attention, window=2)
+        model(_tokens(model, pyramid), values, pyramid, FRAMES).square().mean().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) > 20
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@torch.no_grad()
+def test_flex_gives_the_logits_of_the_dense_mask(make_generator, pyramid):
+    """Also for prompts, whose prefix it pads to few lengths, and with a random frame mask."""
+    keep = torch.rand(2, FRAMES, FRAMES, generator=torch.Generator().manual_seed(0)) < 0.5
+    logits = []
+    for attention in ("sdpa", "flex"):
+        model = make_generator(condition="bytes", attention=attention, window=2)
+        logits.append(model(_tokens(model, pyramid), PROMPTS, pyramid, FRAMES, frame_keep=keep))
+    assert torch.allclose(*logits, atol=2e-5)
+    assert [key[2] for key in model._flex] == [128]
+
+
+def test_a_name_of_digits_is_a_name(make_generator):
+    labels = make_generator(num_classes=3, class_names=("10", "2", "x")).encode_condition.labels
+    assert labels(["10", "2", "1", 1]).tolist() == [0, 1, 1, 1]
+
+
 def test_checkpointing_changes_no_gradient(make_generator, pyramid):
     gradients = []
     for checkpointing in (False, True):
@@ -165,6 +194,8 @@ def test_bad_input_is_one_clear_error(make_generator, pyramid, tmp_path):
     for values, message in ((["zebra", "a"], "unknown class 'zebra'"), ([0, 5], "label 5 is outside 0 … 4")):
         with pytest.raises(UserError, match=message):
             model(tokens, values, pyramid, FRAMES)
+    with pytest.raises(UserError, match=r"a list, one a sample: \['a'\]"):
+        model(tokens, "a", pyramid, FRAMES)
     with pytest.raises(UserError, match="label 9"):
         model(tokens, torch.tensor([0, 9]), pyramid, FRAMES)
     with pytest.raises(ValueError, match="tokens"):

@@ -1,13 +1,20 @@
+import copy
+import gc
+import itertools
+import warnings
+
 import pytest
 import torch
 
 from videoar import GeneratorConfig, TokenizerConfig, VideoAR, VideoTokenizer, generate
+from videoar.bits.bsq import code_of
 from videoar.bits.corruption import teacher_forcing
-from videoar.bits.residual import flatten_bits
+from videoar.bits.residual import advance, context, flatten_bits
 from videoar.errors import UserError
+from videoar.generator.conditioning import stack
 from videoar.losses.bitwise import bitwise_loss
 from videoar.sampling.generate import extend, generate_stream
-from videoar.sampling.guidance import Guidance
+from videoar.sampling.guidance import Guidance, guidance_scale
 from videoar.sampling.sampler import SamplingOptions
 
 SIZE = (32, 48)
@@ -71,6 +78,30 @@ def test_stream_equals_whole(generator, tokenizer):
     assert torch.allclose(torch.cat(parts, dim=2), whole.video, atol=1e-5)
 
 
+def test_frames_come_while_later_ones_are_sampled(generator, tokenizer):
+    done = []
+    options = SamplingOptions(Guidance.of("none"))
+    stream = generate_stream(
+        generator, tokenizer, ["pong"], frames=13, size=SIZE, options=options, progress=lambda *a: done.append(a)
+    )
+    scales = len(tokenizer.pyramid(*SIZE))
+    assert [(part.shape[2], done[-1]) for part in stream] == [
+        (n, ((t + 1) * scales, 4 * scales)) for t, n in enumerate((1, 4, 4, 4))
+    ]
+
+
+def test_every_scale_has_its_temperature(generator, tokenizer):
+    """Near 0 a scale takes the likelier bits; the last temperature holds for all finer scales."""
+    options = {"frames": 1, "size": SIZE, "guidance": "none"}
+    hot = generate(generator, tokenizer, ["pong"], temperature=1.0, **options).bits
+    mixed = generate(generator, tokenizer, ["pong"], temperature=(1.0, 1e-6), **options).bits
+    other = generate(generator, tokenizer, ["pong"], temperature=(1.0, 1e-6), seed=7, **options).bits
+    assert torch.equal(hot[0], mixed[0]) and not torch.equal(hot[-1], mixed[-1])
+    cold = [generate(generator, tokenizer, ["pong"], temperature=1e-6, seed=s, **options).bits for s in (0, 7)]
+    assert all(torch.equal(a, b) for a, b in zip(*cold)), "no randomness is left"
+    assert not torch.equal(mixed[0], other[0])
+
+
 @pytest.mark.parametrize("given", [1, 5])
 def test_given_frames_come_back_as_the_tokenizer_sees_them(generator, tokenizer, given):
     clip = torch.rand(3, given, *SIZE) * 2 - 1
@@ -83,24 +114,31 @@ def test_given_frames_come_back_as_the_tokenizer_sees_them(generator, tokenizer,
     assert not torch.equal(free.bits[-1][:, n:], sample.bits[-1][:, n:]), "later frames depend on the given ones"
 
 
-def test_sampling_follows_the_same_contexts_as_training(generator, tokenizer):
-    """Greedy bits, fed back through teacher forcing, are the bits the model finds most likely."""
-    sample = generate(generator, tokenizer, ["pong"], frames=9, size=SIZE, greedy=True, guidance="none")
-    pyramid = tokenizer.pyramid(*SIZE)
-    from videoar.bits.bsq import code_of
-    from videoar.bits.residual import advance, context
-
+@pytest.mark.parametrize(
+    ("window", "given", "guidance"), list(itertools.product([0, 1], [0, 1, 5], ["none", 2.0, "ucf101"]))
+)
+@torch.no_grad()
+def test_sampling_follows_the_same_contexts_as_training(tokenizer, window, given, guidance):
+    """Greedy bits, fed back through teacher forcing and guidance, are the bits the model finds most likely."""
+    model, pyramid, frames = _generator(tokenizer, window=window), tokenizer.pyramid(*SIZE), 4
+    prefix = torch.rand(3, given, *SIZE) * 2 - 1 if given else None
+    sample = generate(model, tokenizer, ["pong"], 13, SIZE, greedy=True, guidance=guidance, prefix=prefix)
     seen_before = torch.zeros(1, 16, 1, *pyramid.full)
     tokens = []
-    for t in range(3):
+    for t in range(frames):
         seen = torch.zeros_like(seen_before)
         for k in range(len(pyramid)):
             tokens.append(context(seen_before if k == 0 else seen, pyramid, k).flatten(2).transpose(1, 2))
             seen = advance(seen, code_of(sample.bits[k][:, t : t + 1]).movedim(-1, 1), pyramid)
         seen_before = seen
-    with torch.no_grad():
-        logits = generator(torch.cat(tokens, dim=1), ["pong"], pyramid, 3)
-    assert torch.equal(logits > 0, flatten_bits(sample.bits))
+    both = stack([model.condition(["pong"]), model.null(1)])
+    logits, null = model(torch.cat(tokens, dim=1).repeat(2, 1, 1), both, pyramid, frames).chunk(2)
+    schedule = Guidance.of(guidance)
+    gamma = [guidance_scale(schedule, t, k, frames, len(pyramid)) for t in range(frames) for k in range(len(pyramid))]
+    gamma = torch.tensor(gamma).repeat_interleave(torch.tensor(pyramid.lengths * frames))[:, None]
+    guided = null + gamma * (logits - null)
+    free = slice((1 + (given - 1) // 4 if given else 0) * pyramid.length, None)
+    assert torch.equal((guided > 0)[:, free], flatten_bits(sample.bits)[:, free])
 
 
 def test_window_keeps_memory_constant(tokenizer):
@@ -133,6 +171,28 @@ def test_extension_goes_on_from_the_last_frames(generator, tokenizer):
     assert torch.allclose(video[:, :, 13:21], second[:, :, 5:], atol=1e-4)
 
 
+def _live_bytes():
+    """Memory of all tensors that live, each storage once."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        storages = [x.untyped_storage() for x in gc.get_objects() if type(x) is torch.Tensor and not x.is_mkldnn]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def test_twenty_seconds_need_no_more_memory_than_three(tokenizer):
+    """Multi-shot extension holds one shot: its cache, the decoder's state and the frames it re-encodes."""
+    model, options = _generator(tokenizer, window=2, sinks=1), SamplingOptions(Guidance.of("none"))
+    live, frames = [], 0
+    for part in extend(
+        model, tokenizer, ["pong"], seconds=20, fps=8, shot=17, overlap=5, size=SIZE, seed=0, options=options
+    ):
+        frames += part.shape[2]
+        live.append((frames, _live_bytes()))
+    assert frames == 160
+    assert max(size for at, size in live) <= 1.02 * max(size for at, size in live if at <= 24)
+
+
 @pytest.mark.slow
 def test_overfit_one_clip_and_sample_it_back(tokenizer):
     """A generator that has learned one clip's bits samples them back: at least 99 % right (invariant 7)."""
@@ -158,11 +218,30 @@ def test_overfit_one_clip_and_sample_it_back(tokenizer):
     assert (sample.video - truth).abs().mean() < 0.1 * truth.std()
 
 
+def test_half_precision_keeps_its_pair(tokenizer):
+    """A rounded tokenizer has another fingerprint, but it is the same tokenizer."""
+    small = VideoTokenizer(tokenizer.config).eval()
+    small.load_state_dict(tokenizer.state_dict())
+    model = _generator(tokenizer).bfloat16()
+    sample = generate(model, small.bfloat16(), ["pong"], frames=5, size=SIZE)
+    assert sample.video.shape == (1, 3, 5, *SIZE) and sample.video.isfinite().all()
+
+
+def test_a_tokenizer_that_changed_is_noticed(generator, tokenizer):
+    changing = copy.deepcopy(tokenizer)
+    assert generate(generator, changing, ["pong"], frames=1, size=SIZE).steps
+    with torch.no_grad():
+        changing.decoder.conv_out.bias += 1
+    with pytest.raises(UserError, match="their bits mean different things"):
+        generate(generator, changing, ["pong"], frames=1, size=SIZE)
+
+
 def test_bad_input_is_one_clear_error(generator, tokenizer):
     def refuse(message, condition=("pong",), **options):
         options = {"frames": 9, "size": SIZE, **options}
         with pytest.raises(UserError, match=message):
-            generate(generator, tokenizer, list(condition), **options)
+            condition = condition if isinstance(condition, str) else list(condition)
+            generate(generator, tokenizer, condition, **options)
 
     refuse(r"16 frames are not 1 \+ 4·n; use 13 or 17", frames=16)
     refuse("32x40 pixels are not multiples of 16", size=(32, 40))
@@ -173,6 +252,8 @@ def test_bad_input_is_one_clear_error(generator, tokenizer):
     refuse("for a clip of 32x48", prefix=torch.zeros(3, 32, 32))
     refuse("2 clips for 1 samples", prefix=torch.zeros(2, 3, 1, *SIZE))
     refuse("guidance 'much'", guidance="much")
+    refuse(r"must be positive, got \[1.0, 0\]", temperature=(1.0, 0))
+    refuse(r"a list, one a sample: \['pong'\]", condition="pong")
 
 
 def test_a_tokenizer_that_does_not_belong_is_refused(generator, tokenizer):

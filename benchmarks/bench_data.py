@@ -16,6 +16,8 @@ import os
 import platform
 import random
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +39,21 @@ BATCH, FRAMES = 8, 17
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
-    """24 clips of each kind: drifting smooth noise, as hard to decode as natural video."""
-    rng = np.random.default_rng(0)
-    made = {}
-    for name, (count, height, width, fps) in FILES.items():
-        made[name] = tmp_path_factory.mktemp(name)
+def folders(tmp_path_factory) -> Callable[[str], Path]:
+    """`folders(kind)`: 24 clips of drifting smooth noise, as hard to decode as natural video."""
+
+    @cache
+    def make(kind: str) -> Path:
+        rng, root = np.random.default_rng(0), tmp_path_factory.mktemp(kind)
+        count, height, width, fps = FILES[kind]
         for clip in range(24):
             coarse = rng.integers(0, 256, (height // 8 + 1, (width + count) // 8 + 2, 3), np.uint8)
             wide = coarse.repeat(8, 0).repeat(8, 1)
             frames = np.stack([wide[:height, t : t + width] for t in range(count)])
-            write_mp4(made[name] / f"{clip:02d}.mp4", frames, fps)
-    return made
+            write_mp4(root / f"{clip:02d}.mp4", frames, fps)
+        return root
+
+    return make
 
 
 def record(name: str, values: dict[str, Any]) -> None:
@@ -84,7 +89,7 @@ def _measure(benchmark, run, frames: int, rounds: int = 3) -> None:
 @pytest.mark.parametrize("kind", FILES)
 def test_reader(benchmark, folders, kind, backend):
     """Open a file and decode 17 consecutive frames from its middle."""
-    files = sorted(folders[kind].iterdir())
+    files = sorted(folders(kind).iterdir())
     if backend == "torchcodec":
         pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, OSError, RuntimeError))
 
@@ -108,7 +113,7 @@ def _data(folder: Path, workers: int, **reading) -> MixedDataModule:
 def test_loader_in_process(benchmark, folders, kind, settings):
     """Batches of 8 clips, 17 frames at 128 x 128, made in the training process: what one worker can do."""
     reading = {"cache": {"cache": True}, "isolate": {"isolate": True}}.get(settings, {"backend": settings})
-    loader = _data(folders[kind], 0, **reading).train_dataloader()
+    loader = _data(folders(kind), 0, **reading).train_dataloader()
     _measure(benchmark, lambda: sum(1 for _ in loader), len(loader) * BATCH * FRAMES)
 
 
@@ -117,7 +122,7 @@ def test_time_to_first_batch(benchmark, folders, workers):
     """From nothing (index, workers) to the first batch."""
 
     def run() -> None:
-        next(iter(_data(folders["small"], workers).train_dataloader()))
+        next(iter(_data(folders("small"), workers).train_dataloader()))
 
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     record(benchmark.name, {"seconds": round(benchmark.stats["median"], 3)})
@@ -133,7 +138,7 @@ def test_batch_against_training_step(folders, name):
 
     recipe = yaml.safe_load(Path(f"configs/tokenizer/{name}.yaml").read_text())
     stage, config = Stage(**recipe["data"]["stages"][-1]), recipe["model"]["init_args"]["tokenizer"]
-    data = MixedDataModule(str(folders["small"]), stage=stage, loading=Loading(workers=0, epoch_batches=6))
+    data = MixedDataModule(str(folders("small")), stage=stage, loading=Loading(workers=0, epoch_batches=6))
     batches = iter(data.train_dataloader())
     next(batches)
     batch = min(_cpu_seconds(lambda: next(batches)) for _ in range(5))
@@ -170,7 +175,7 @@ def _resident() -> float:
 def test_soak(folders, tmp_path, workers):
     """2,000 steps over files of which a third is damaged at random: no hang, no leak, every fault counted."""
     rng = random.Random(0)
-    for number, file in enumerate(sorted(folders["small"].iterdir())):
+    for number, file in enumerate(sorted(folders("small").iterdir())):
         data = bytearray(file.read_bytes())
         if number % 6 == 0:
             data = data[: rng.randrange(len(data))]

@@ -38,7 +38,7 @@ def test_two_ranks_equal_one_process_with_the_joint_batch(kind, clips, tmp_path,
             write_mp4(tmp_path / "clips" / name / f"{len(list(tmp_path.rglob('*.mp4')))}.mp4", video, fps=8)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(PROGRAM), kind, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     two, start = (read_checkpoint(tmp_path / f"{name}.ckpt") for name in ("two", "one"))
     trainer = program.fit(kind, tmp_path, 2, tmp_path / "one.ckpt")

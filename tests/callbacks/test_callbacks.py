@@ -1,6 +1,7 @@
 """Callbacks: schedules and counts as numbers, alarms at the right moment, state that survives a resume."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -71,17 +72,38 @@ def test_flip_schedule_refuses_modules_without_flips(fit, clips, generator_modul
         fit(generator_module(p_min=0.05), clips(1), callbacks=[FlipSchedule()])
 
 
-def test_health_alarms_once_with_the_number(fit, clips, tokenizer_module, caplog):
-    still = [{**batch, "video": batch["video"][:, :, :1].repeat(1, 1, 5, 1, 1)} for batch in clips(6)]
-    moving = clips(1)[0]["video"]
-    for batch in still:  # reconstructions of a frozen input stay frozen; the target moves
-        batch["video"] = batch["video"] * 0.999 + moving * 0.001
-    monitor = HealthMonitor(every=1, readings=2, motion=1e9, bit_usage=0.0, discriminator=0.0)
+def sick(module, kind):
+    """Give a module one of the three diseases, for good: its tokenizer does not learn."""
+    with torch.no_grad():
+        if kind == "collapsed scale":  # every latent is far on the same side
+            module.tokenizer.encoder.conv_out.bias.fill_(100.0)
+        elif kind == "static video":  # the decoder paints the same grey whatever it is told
+            module.tokenizer.decoder.conv_out.weight.zero_()
+    module.discriminator_optim.lr = 0.01 if kind == "saturated discriminator" else 0.0
+    return module
+
+
+@pytest.mark.parametrize("kind", ["collapsed scale", "static video", "saturated discriminator"])
+def test_health_alarms_once_with_the_number(kind, fit, clips, tokenizer_module, caplog):
+    """Real runs with the default limits; 8 readings, averaged over 4, give one warning a number."""
+    module, runs = sick(tokenizer_module(optim={"lr": 0.0}), kind), 40 if kind == "saturated discriminator" else 8
+    monitor = HealthMonitor(every=runs // 8, readings=4)
     with caplog.at_level(logging.WARNING):
-        fit(tokenizer_module(), still, callbacks=[monitor])
-    alarms = [r.getMessage() for r in caplog.records if "static video" in r.getMessage()]
-    assert len(alarms) == 1 and alarms[0].startswith("batch 2:") and "train/motion_ratio = " in alarms[0]
-    assert not any("collapsed" in r.getMessage() or "saturated" in r.getMessage() for r in caplog.records)
+        trainer = fit(module, clips(1) * runs, callbacks=[monitor])
+    alarms = [r.getMessage() for r in caplog.records if r.name.endswith("health")]
+    named = [re.fullmatch(r"batch \d+: ([a-z ]+): .*: (train/\S+) = (0\.\d+), below 0\.\d+", alarm) for alarm in alarms]
+    assert all(named) and len({match[2] for match in named}) == len(named), "each number only once"
+    expected = {kind, "static video"} if kind == "collapsed scale" else {kind}  # without bits nothing moves
+    assert {match[1] for match in named} == expected
+    for match in named:
+        assert float(match[3]) == pytest.approx(trainer.callback_metrics[match[2]].item(), abs=0.02)
+
+
+def test_a_run_that_learns_ends_without_alarm(fit, clips, tokenizer_module):
+    monitor = HealthMonitor(every=5, readings=2)
+    batch = clips(1, batch=4)
+    trainer = fit(tokenizer_module({"gan": 0.0}, {"lr": 3e-3}), batch * 60, callbacks=[monitor])
+    assert monitor.alarmed == set() and trainer.callback_metrics["train/motion_ratio"] > 0.2
 
 
 def test_health_judges_the_mean_and_recovers(caplog):
@@ -105,6 +127,29 @@ def test_health_state_survives():
     assert again.alarmed == {"train/motion_ratio"}
     assert monitor._limit("train/loss") is None and monitor._limit("val/motion_ratio") is None
     assert monitor._limit("train/bit_usage/scale_03") == 0.1
+
+
+def test_tensorboard_holds_every_number(fit, clips, tokenizer_module, list_data, tmp_path):
+    """One run of images and videos; what the event file holds afterwards, read with TensorBoard's own reader."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    batches = [clips(1)[0], clips(1, frames=1)[0], clips(1, frames=9)[0]]
+    module = tokenizer_module({"entropy": 0.1, "lecam": 0.1, "r1": 1.0, "r1_every": 1, "adaptive_gan": True})
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    callbacks = [VideoLogger(num=1), StageSwitch()]
+    fit(module, list_data(batches, val=batches), logger=logger, log_every_n_steps=1, callbacks=callbacks)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    scalars, scales, frames = set(events.Tags()["scalars"]), range(1, 5), range(9)
+    both = ["psnr", "temporal_error", "motion_ratio", "reconstruction", "commitment", "entropy"]
+    both += [f"{name}/scale_{k:02}" for name in ("bit_usage", "dead_bits") for k in scales]
+    both += [f"l1_frame/{t:02}" for t in frames]
+    train = ["gan", "weight_gan", "discriminator", "lecam", "r1", "logits_real", "logits_fake", "grad_norm", "lr"]
+    wanted = {f"{split}/{name}" for split in ("train", "val") for name in both}
+    assert wanted | {f"train/{name}" for name in [*train, "loss", "skipped_steps"]} <= scalars
+    assert [event.step for event in events.Scalars("train/psnr")] == [0, 1, 2]
+    assert events.Tags()["images"] == ["videos/real | reconstruction"]
 
 
 def test_stage_switch_announces_and_counts(fit, clips, tokenizer_module, list_data, caplog):

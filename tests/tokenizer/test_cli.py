@@ -42,6 +42,36 @@ def test_reconstruct_keeps_size_and_length_and_measures(video, model, tmp_path):
     assert -1 <= values["ssim"] <= 1 and values["frames"] == 11
 
 
+@pytest.mark.parametrize(("height", "width"), [(31, 43), (7, 9), (25, 16)])
+def test_odd_sizes_are_padded_and_cropped_back(tokenizer, height, width):
+    frames = torch.randint(0, 256, (6, height, width, 3), dtype=torch.uint8)
+    pieces = list(reconstruct(tokenizer, iter(frames), 4))
+    original, rebuilt = (torch.cat(part, dim=1) for part in zip(*pieces))
+    assert original.shape == rebuilt.shape == (3, 6, height, width)
+    padded = torch.nn.functional.pad(original[None], (0, -width % 8, 0, -height % 8, 0, 3), mode="replicate")
+    with torch.no_grad():
+        assert torch.equal(rebuilt, tokenizer.reconstruct(padded)[0, :, :6, :height, :width])
+
+
+def test_an_odd_video_goes_through_the_command(model, tmp_path, caplog):
+    """H.264 needs even sizes: the file gets one more row and column, and a warning says so."""
+    import av
+
+    with av.open(str(tmp_path / "odd.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 43, 31, "bgr0"
+        for t in range(6):
+            picture = torch.full((31, 43, 3), 40 * t, dtype=torch.uint8).numpy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    out = tmp_path / "out.mp4"
+    assert call("reconstruct", tmp_path / "odd.mkv", out, "--model", model, "--metrics", tmp_path / "out.json") == 0
+    written = open_video(out, backend="pyav")
+    assert (len(written), written.height, written.width) == (6, 32, 44) and "31x43 padded" in caplog.text
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert (report["height"], report["width"], len(report["per_frame"])) == (31, 43, 6)
+
+
 def test_reconstruct_shows_the_original_on_the_left(video, model, tmp_path):
     assert call("reconstruct", video, tmp_path / "out.mp4", "--model", model, "--side-by-side") == 0
     left = open_video(tmp_path / "out.mp4").get(range(11))[:, :, :42].float()

@@ -216,16 +216,26 @@ def test_pickles_that_run_code_are_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_released_d32_layout_fits():
-    shapes = layout(bits=32, width=128, multipliers=(1, 2, 4, 4, 4), blocks=2)
+@pytest.mark.parametrize(("multipliers", "ratio"), [((1, 2, 4, 4, 4), 16), ((1, 2, 4, 4), 8)], ids=["16x", "8x"])
+@pytest.mark.parametrize("bits", [16, 24, 32, 64])
+def test_every_released_layout_fits(bits, multipliers, ratio):
+    """Names and shapes of the released sizes; those of d32 at 16x are the recorded ones."""
+    shapes = layout(bits=bits, width=128, multipliers=multipliers, blocks=2)
     recorded = REFERENCE / "infinity_vae_d32_manifest.json"
-    assert not recorded.exists() or json.loads(recorded.read_text()) == shapes
+    if (bits, ratio) == (32, 16) and recorded.exists():
+        assert json.loads(recorded.read_text()) == shapes
     with torch.device("meta"):
         weights = {key: torch.empty(size) for key, size in shapes.items() if not key.endswith("mask")}
-        config = infer_config(weights, "d32")
+        config = infer_config(weights, "released")
         own = VideoTokenizer(config).state_dict()
-    assert config == TokenizerConfig(latent_dim=32)
-    assert {_rename(key, 5) for key in weights} == own.keys()
+    assert config == TokenizerConfig(latent_dim=bits, multipliers=multipliers)
+    assert (config.spatial_ratio, config.temporal_ratio) == (ratio, 4)
+    names = {_rename(key, len(multipliers)): tuple(value.shape) for key, value in weights.items()}
+    assert names.keys() == own.keys()
+    for name, value in own.items():  # 2D kernels in 3D ones; a layer that doubles time has two
+        shape = tuple(value.shape)
+        without_time = shape if len(shape) < 5 else shape[:2] + shape[3:]
+        assert names[name] in (without_time, (without_time[0] // 2, *without_time[1:])), name
 
 
 def test_convert_writes_a_folder_that_loads(released, tmp_path, capsys):

@@ -202,3 +202,16 @@ def test_missing_tokenizer_and_missing_everything(fit, clips, module):
 def test_probabilities_are_checked():
     with pytest.raises(ValueError, match=r"frame_mask is a probability, got 1\.5"):
         TeachingConfig(frame_mask=1.5)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_like_plain_ones(fit, clips, module, tmp_path):
+    """`loop.compile` changes neither the loss nor the keys of the checkpoint."""
+    modules, losses = [], []
+    for loop in ({}, {"compile": True}):
+        modules.append(module({"depth": 1}, **loop))
+        losses.append(fit(modules[-1], clips(1)).callback_metrics["train/loss"])
+    plain, compiled = modules
+    assert losses[1] == pytest.approx(losses[0].item(), rel=1e-4)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    assert all(block._compiled_call_impl is not None for block in compiled.network.blocks)

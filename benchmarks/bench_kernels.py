@@ -14,7 +14,7 @@ from torch import nn
 from videoar import kernels
 from videoar.kernels.group_norm import group_norm
 from videoar.kernels.linear import packed
-from videoar.tokenizer.layers import conv3d
+from videoar.tokenizer.layers import CHANNELS_LAST, conv3d
 
 WAYS = pytest.mark.parametrize("way", ["twin", "torch"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -65,7 +65,10 @@ def test_linear(benchmark, rows, dtype, way):
 @torch.no_grad()
 def test_conv3d(benchmark, channels, side, way):
     """One latent frame's 3x3x3 convolution, float32, on three frames of input."""
-    x, kernel = torch.randn(1, channels, 3, side, side), torch.randn(channels, channels, 3, 3, 3)
+    x, kernel = (
+        torch.randn(*shape, 3, *rest).contiguous(memory_format=CHANNELS_LAST)
+        for shape, rest in (((1, channels), (side, side)), ((channels, channels), (3, 3)))
+    )
 
     def run():
         with switch(way, "conv3d"):

@@ -93,6 +93,10 @@ def test_shares_of_the_ceiling():
 def test_the_command_writes_what_it_shows(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "240")
     options = ["--preset", "debug", "--size", "32", "--frames", "5", "--budget", "0.02", "--device", "cpu"]
+    assert cli.main(["benchmark", *options, "--suite", "quantiser", "--cpu-time", "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text())["machine"]["clock"].startswith("CPU time of the process")
+    path.unlink()
     assert cli.main(["benchmark", *options, "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     content = json.loads(path.read_text())

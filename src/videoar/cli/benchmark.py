@@ -11,6 +11,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import time
 
 from videoar.errors import UserError
 
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds a figure (default 2; 3 to 30 repeats, one where a call takes five times as long)",
     )
+    add("--cpu-time", action="store_true", help="count CPU seconds, not wall clock: one thread on a shared machine")
     add("--out", default="outputs/benchmarks", metavar="DIR", help="folder of the JSON (default outputs/benchmarks)")
 
 
@@ -53,9 +55,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from videoar import kernels
+    from videoar.callbacks import kernel_timing
     from videoar.cli.benchmarking import measure, suites
     from videoar.cli.benchmarking.setting import Setting
 
+    kernel_timing.CPU_CLOCK = time.process_time if args.cpu_time else time.perf_counter
+    if args.cpu_time:
+        torch.set_num_threads(1)
     device = torch.device(_device(args.device))
     gpu = device.type == "cuda"
     dtype = measure.DTYPES[args.dtype or ("bfloat16" if gpu else "float32")]

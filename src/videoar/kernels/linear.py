@@ -46,7 +46,8 @@ class Packed:
 def packed(model: nn.Module) -> Apply:
     """The fastest way to apply the linear layers of `model` while its weights stay as they are, without gradients."""
     weight = next(model.parameters())
-    usable = weight.device.type == "cpu" and mkldnn.is_available() and enabled("linear")
+    sharded = hasattr(weight, "device_mesh")  # no rank has the whole of it
+    usable = weight.device.type == "cpu" and not sharded and mkldnn.is_available() and enabled("linear")
     if weight.dtype == torch.bfloat16:
         usable = usable and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     elif weight.dtype != torch.float32:

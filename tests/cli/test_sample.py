@@ -23,6 +23,7 @@ def save_model(folder: Path, tokenizer_seed: int = 0, scales=None, **condition) 
     torch.manual_seed(0)
     config = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
     tokenizer = VideoTokenizer(config)
+    tokenizer.decoder.conv_out.weight.data *= 8  # a fresh decoder paints hardly any contrast
     settings = {"latent_dim": 8, "width": 32, "depth": 1, "heads": 2, "size": SIZE}
     generator = VideoAR(GeneratorConfig(**settings, tokenizer_fingerprint=tokenizer.fingerprint(), **condition))
     torch.nn.init.normal_(generator.head.weight, std=0.5)
@@ -64,7 +65,8 @@ def written(path) -> torch.Tensor:
 
 def close(video, expected) -> bool:
     """Equal but for H.264."""
-    return bool((video - expected).abs().mean() < 0.1 < (video - expected.flip(-1)).abs().mean())
+    error, other = ((video - truth).abs().mean() for truth in (expected, expected.flip(-1)))
+    return bool(error < 0.5 * other)
 
 
 def test_labels_give_files_and_every_setting(place, tmp_path):

@@ -19,15 +19,14 @@ USABLE = 0.9
 """Share of a device that a step may take; the rest is for kernels' scratch memory, fragments and the context."""
 TFLOPS = 100.0
 """Sustained speed of the estimated times."""
-SHORT, LONG = (17, (128, 128)), (65, (384, 672))
+SHORT = (17, (128, 128))
 PAPER = ("videoar-l", "videoar-xl", "videoar-4b")
 JOBS = [
     ("tokenizer", "atari", SHORT),
     ("tokenizer", "videoar-l", SHORT),
     ("generator", "atari", SHORT),
-    *(("generator", preset, clip) for clip in (SHORT, LONG) for preset in PAPER),
-    ("sampling", "atari", SHORT),
-    *(("sampling", preset, clip) for clip in (SHORT, LONG) for preset in PAPER),
+    *(("generator", preset, SHORT) for preset in PAPER),
+    *(("sampling", preset, SHORT) for preset in ("atari", *PAPER)),
 ]
 """(what, generator's preset, (pixel frames, (height, width))): training of a tokenizer or generator, or sampling."""
 

@@ -23,7 +23,7 @@ def save_model(folder: Path, tokenizer_seed: int = 0, scales=None, **condition) 
     torch.manual_seed(0)
     config = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
     tokenizer = VideoTokenizer(config)
-    for name, parameter in tokenizer.decoder.named_parameters():
+    for parameter in tokenizer.decoder.parameters():
         if parameter.ndim == 5:  # a fresh decoder paints hardly any contrast, and no motion
             parameter.data += torch.randn_like(parameter) * parameter.std()
     settings = {"latent_dim": 8, "width": 32, "depth": 1, "heads": 2, "size": SIZE}

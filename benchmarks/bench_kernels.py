@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from videoar import kernels
+from videoar import ScalePyramid, kernels
+from videoar.generator.visibility import SequenceIds, dense_mask
+from videoar.kernels.attention import attention
 from videoar.kernels.group_norm import group_norm
 from videoar.kernels.linear import packed
 from videoar.tokenizer.layers import CHANNELS_LAST, conv3d
@@ -38,6 +40,24 @@ def test_group_norm_forward_and_backward(benchmark, shape, groups, dtype, way):
             torch.autograd.grad(group_norm(x, groups, weight, bias, 1e-6), (x, weight, bias), upstream)
 
     benchmark.pedantic(run, rounds=10, warmup_rounds=2)
+
+
+@WAYS
+@DTYPES
+@pytest.mark.parametrize("heads", [4, 12])
+def test_attention_forward_and_backward(benchmark, heads, dtype, way):
+    """Training on four clips of five 8x8 latent frames (130 tokens each) behind one condition token."""
+    pyramid, ends = ScalePyramid.default(8, 8), [1 + 130 * (t + 1) for t in range(5)]
+    ids = SequenceIds.build(pyramid, 5, 1)
+    mask = dense_mask(ids, ids)
+    qkv = torch.randn(4, ends[-1], 3, heads, 64, dtype=dtype, requires_grad=True)
+    upstream = torch.randn(4, heads, ends[-1], 64, dtype=dtype)
+
+    def run():
+        with switch(way, "attention"):
+            torch.autograd.grad(attention(*qkv.permute(2, 0, 3, 1, 4), mask, ends), qkv, upstream)
+
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
 
 
 @WAYS

@@ -94,7 +94,7 @@ def test_turning_twins_off_changes_only_the_time():
 
 def test_unknown_twin():
     with (
-        pytest.raises(ValueError, match="no twin named nothing; there are group_norm, conv3d, linear"),
+        pytest.raises(ValueError, match="no twin named nothing; there are attention, conv3d, group_norm, linear"),
         kernels.without("nothing"),
     ):
         pass

@@ -15,7 +15,7 @@ import time
 
 from videoar.errors import UserError
 
-TWINS = ("group_norm", "conv3d", "linear")
+TWINS = ("attention", "conv3d", "group_norm", "linear")
 SUITES = ("all", "quantiser", "data", "generator", "sampling", "tokenizer")
 
 

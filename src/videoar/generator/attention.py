@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videoar.generator.rope import rotate
+from videoar.kernels.attention import attention
 from videoar.kernels.linear import Apply, plain
 
 
@@ -21,13 +23,17 @@ class Attend(Protocol):
 
 
 class DenseAttend:
-    """Teacher forcing with a dense bool mask [1 or B, 1, L, L] (None: everything is visible)."""
+    """Teacher forcing with a dense bool mask [1 or B, 1, L, L] (None: everything is visible).
 
-    def __init__(self, mask: Tensor | None) -> None:
-        self.mask = mask
+    Args:
+        frame_ends: where each frame ends in the sequence (`kernels.attention` saves what lies behind).
+    """
+
+    def __init__(self, mask: Tensor | None, frame_ends: Sequence[int] = ()) -> None:
+        self.mask, self.frame_ends = mask, frame_ends
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return attention(q, k, v, self.mask, self.frame_ends)
 
 
 class KVCache:

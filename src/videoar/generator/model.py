@@ -158,7 +158,8 @@ class VideoAR(nn.Module, Pretrained):
             if key not in self._flex:
                 self._flex[key] = FlexAttend(ids, condition.batch, config.window, config.sinks)
             return self._flex[key].set(condition.lengths, frame_keep)
-        return DenseAttend(dense_mask(ids, ids, config.window, config.sinks, condition.lengths, frame_keep))
+        mask = dense_mask(ids, ids, config.window, config.sinks, condition.lengths, frame_keep)
+        return DenseAttend(mask, [prefix + pyramid.sequence_length(t + 1) for t in range(frames)])
 
     # ---- sampling ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NAMES = ("group_norm", "conv3d", "linear")
+NAMES = ("attention", "conv3d", "group_norm", "linear")
 _off: set[str] = set()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from videoar import TokenizerConfig, VideoTokenizer
 from videoar.cli.main import main
@@ -42,6 +43,23 @@ def test_run_configs_parse(config, capsys):
 def test_overlays_compose(overlay, capsys):
     assert _parse(CONFIGS / "tokenizer" / "debug.yaml", overlay) == 0
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("run_config", ["tokenizer/debug.yaml", "tokenizer/ucf101_joint.yaml", "generator/ucf101.yaml"])
+@pytest.mark.parametrize("overlay", sorted(CONFIGS.glob("data/*.yaml")), ids=lambda path: path.name)
+def test_data_overlays_replace_what_the_run_says(run_config, overlay, capsys):
+    assert _parse(CONFIGS / run_config, overlay) == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    asked = yaml.safe_load(overlay.read_text())["data"]
+    for one, other in (("root", "sources"), ("stage", "stages")):
+        assert {key for key in (one, other) if data[key]} == {key for key in (one, other) if asked[key]}
+
+
+def test_a_stage_and_stages_are_one_clear_error(capsys, tmp_path):
+    stage = ["--data.stage.resolution", "32", "--trainer.default_root_dir", str(tmp_path)]
+    assert main(["fit", "--config", str(CONFIGS / "tokenizer" / "debug.yaml"), *stage]) == 2
+    error = capsys.readouterr().err
+    assert "either data.stage (one stage) or data.stages" in error and len(error.splitlines()) == 1
 
 
 def test_debug_configs_fit_two_batches_and_sample(clips, tmp_path):

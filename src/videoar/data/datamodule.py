@@ -51,8 +51,8 @@ class MixedDataModule(LightningDataModule):
     Args:
         root: the easy way, instead of `sources`: one data set with every default.
         sources: data sets that are mixed.
-        stage: the only stage of the run, unless `stages` are given.
-        stages: a curriculum, in order.
+        stage: the only stage of the run.
+        stages: a curriculum, in order, instead of `stage`.
         reading: how clips are read and cut.
         loading: workers, epoch length, seed, faults.
         evaluation: validation, test and prediction.
@@ -76,6 +76,11 @@ class MixedDataModule(LightningDataModule):
         super().__init__()
         if (root is None) == (not sources):
             raise UserError("give either data.root (one folder) or data.sources (a list), not both and not neither")
+        if stage is not None and stages:
+            raise UserError(
+                "give either data.stage (one stage) or data.stages (a curriculum), not both; "
+                "what a config file gives is taken back by null, e.g. --data.stages null"
+            )
         self.sources = list(sources or [Source(str(root))])
         self.curriculum = Curriculum(stages or [stage or Stage()])
         self.reading, self.loading = reading or Reading(), loading or Loading()

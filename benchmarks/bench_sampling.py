@@ -9,6 +9,7 @@ Weights are random: time does not depend on them. `extra_info` holds the transfo
 """
 
 import os
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ import torch
 from videoar import GeneratorConfig, ScalePyramid, VideoAR
 from videoar.generator.conditioning import stack
 from videoar.sampling.guidance import Guidance
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.raster import sampler_of
+from videoar.sampling.sampler import SamplingOptions
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "atari")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,14 +44,14 @@ def _conditions(model, guided):
 
 
 @torch.inference_mode()
-def next_frame_and_scale(model, guided):
+def next_frame_and_scale(model, guided, pyramid=PYRAMID):
     """Our sampler: one call for each (t, k)."""
     options = SamplingOptions(Guidance.of("ucf101" if guided else "none"))
-    sampler = LatentSampler(model, [7], PYRAMID, FRAMES, [0], options)
+    sampler = sampler_of(model)(model, [7], pyramid, FRAMES, [0], options)
     for _ in sampler.frames():
         pass
     _synchronise()
-    return sampler.steps, FRAMES * PYRAMID.length
+    return sampler.steps, FRAMES * pyramid.length
 
 
 @torch.inference_mode()
@@ -67,18 +69,10 @@ def without_cache(model, guided):
     return steps, FRAMES * PYRAMID.length
 
 
-@torch.inference_mode()
 def raster_next_token(model, guided):
     """One token a call in row-major order, same transformer and cache: the classic baseline."""
-    condition = _conditions(model, guided)
-    cache, steps = model.new_cache(condition, RASTER, FRAMES), 0
-    token = torch.zeros(condition.batch, 1, model.config.latent_dim, device=DEVICE, dtype=DTYPE)
-    for t in range(FRAMES):
-        for i in range(RASTER.length):
-            model.step(token, condition, cache, RASTER, t, slice(i, i + 1))
-            steps += 1
-    _synchronise()
-    return steps, FRAMES * RASTER.length
+    with patch.object(model.config, "order", "raster"):
+        return next_frame_and_scale(model, guided, RASTER)
 
 
 @pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])

@@ -7,6 +7,7 @@ import torch
 
 from videoar.errors import UserError
 from videoar.generator.model import GeneratorConfig
+from videoar.sampling.generate import generate
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
 from videoar.training.base import LoopConfig
 from videoar.training.checkpoint import load_models
@@ -54,6 +55,24 @@ def test_learns_one_batch(fit, clips, module):
     last = fit(trained, [batch] * 60).callback_metrics
     assert first == pytest.approx(math.log(2), abs=0.05)
     assert last["train/loss"] < 0.5 * first and last["train/accuracy"] > 0.85
+
+
+def test_raster_order_learns_and_is_sampled_from_its_checkpoint(fit, clips, module, tmp_path):
+    """The baseline needs no more than a tokenizer of one scale, `order: raster` and no corruption."""
+    config = TokenizerConfig(8, 8, (1, 1, 2), res_blocks=1, norm_groups=4, scales=[4])
+    VideoTokenizer(config).save_pretrained(tmp_path / "single")
+    settings = {"tokenizer": tmp_path / "single", "teaching": {"condition_drop": 0.0}}
+    batch = clips(1)[0]
+    trained = module({"order": "raster"}, corruption={"mode": "off"}, **settings)
+    trainer = fit(trained, [batch] * 60)
+    assert trainer.callback_metrics["train/loss"] < 0.6 * math.log(2)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    sample = generate(*load_models(tmp_path / "last.ckpt"), [0], frames=5, size=(16, 16), seed=0)
+    assert sample.steps == 2 * 16
+    with pytest.raises(UserError, match=r"corruption\.mode off, not inheritance"):
+        fit(module({"order": "raster"}, **settings), [batch])
+    with pytest.raises(UserError, match="this pyramid has 4 scales"):
+        fit(module({"order": "raster"}, corruption={"mode": "off"}), [batch])
 
 
 def test_logs_loss_and_accuracy_by_scale_and_by_frame(fit, clips, module, list_data):

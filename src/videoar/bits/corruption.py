@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videoar.bits.pyramid import ScalePyramid
-from videoar.bits.residual import Corrupt, context, walk
+from videoar.bits.bsq import code_of
+from videoar.bits.pyramid import Order, ScalePyramid
+from videoar.bits.residual import Corrupt, context, flatten_bits, quantize, walk
+from videoar.errors import UserError
 
 CorruptionMode = Literal["off", "per_scale", "time_dependent", "inheritance"]
 
@@ -97,7 +99,7 @@ class TeacherForcing:
     """What the generator is shown and what it must predict.
 
     Attributes:
-        tokens: context features, float [B, L, D]; the first scale of the first frame is zero, since the generator puts
+        tokens: context features, float [B, L, D]; the first step of the first frame is zero, since the generator puts
             its start token there.
         targets: bits, bool [B, L, D].
     """
@@ -111,12 +113,15 @@ def teacher_forcing(
     pyramid: ScalePyramid,
     corruption: CorruptionConfig | None = None,
     rng: torch.Generator | None = None,
+    order: Order = "scales",
 ) -> TeacherForcing:
     """Turn a continuous latent [B, D, T, H, W] into a training sequence of L = T·length tokens.
 
     Input of (t, k > 1): frame t's accumulated (corrupted) codes at grid k. Input of (t > 1, k = 1): frame t−1's. With
-    corruption off, or all ratios zero, the targets are exactly the bits of `quantize`.
+    corruption off, or all ratios zero, the targets are exactly the bits of `quantize`. Raster order: `raster_forcing`.
     """
+    if order == "raster":
+        return raster_forcing(latent, pyramid, corruption)
     B, _, T = latent.shape[:3]
     corrupt = None
     if corruption is not None and corruption.mode != "off":
@@ -128,3 +133,18 @@ def teacher_forcing(
     tokens = torch.cat([x.flatten(3) for x in shown], dim=3).flatten(2).transpose(1, 2)
     targets = torch.cat([step.bits.flatten(3) for step in steps], dim=3).flatten(2).transpose(1, 2)
     return TeacherForcing(tokens, targets)
+
+
+def raster_forcing(latent: Tensor, pyramid: ScalePyramid, corruption: CorruptionConfig | None = None) -> TeacherForcing:
+    """The training sequence of next-token prediction: each token's input is the code of the token before it.
+
+    The first token of a frame is shown the last one of the frame before.
+
+    Raises:
+        UserError: several scales, or a corruption, which needs finer scales to correct what it flips.
+    """
+    pyramid.steps("raster")
+    if corruption is not None and corruption.mode != "off":
+        raise UserError(f"raster order knows no corruption: set corruption.mode off, not {corruption.mode}")
+    targets = flatten_bits(quantize(latent, pyramid).bits)
+    return TeacherForcing(F.pad(code_of(targets)[:, :-1], (0, 0, 1, 0)), targets)

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from videoar.errors import UserError
+
 Grid = tuple[int, int]
+Order = Literal["scales", "raster"]
+"""How a frame's tokens are predicted: a scale at a time, or one by one in row-major order (the baseline)."""
 
 
 def _ladder(limit: int) -> list[int]:
@@ -91,6 +96,21 @@ class ScalePyramid:
         """Where each scale lies inside one frame's tokens."""
         return tuple(slice(end - n, end) for n, end in zip(self.lengths, accumulate(self.lengths)))
 
+    def steps(self, order: Order = "scales") -> tuple[slice, ...]:
+        """The tokens of one frame that are predicted together, in order: a scale, or in raster order a single token.
+
+        Raises:
+            UserError: raster order in a pyramid of several scales.
+        """
+        if order == "scales":
+            return self.slices
+        if len(self) > 1:
+            raise UserError(
+                f"raster order takes one token after the other of one grid, but this pyramid has {len(self)} scales:"
+                " train the tokenizer with a single one, e.g. scales: [8]"
+            )
+        return tuple(slice(i, i + 1) for i in range(self.length))
+
     def sequence_length(self, frames: int) -> int:
         """Tokens of a clip of `frames` latent frames."""
         return frames * self.length
@@ -98,6 +118,10 @@ class ScalePyramid:
     def scale_ids(self, device: torch.device | None = None) -> Tensor:
         """Scale index of each token of one frame, long [length]."""
         return torch.cat([torch.full((n,), k, device=device) for k, n in enumerate(self.lengths)])
+
+    def step_ids(self, order: Order = "scales", device: torch.device | None = None) -> Tensor:
+        """Index of the step (see `steps`) that predicts each token of one frame, long [length]."""
+        return self.scale_ids(device) if order == "scales" else torch.arange(len(self.steps(order)), device=device)
 
     def grid_positions(self, normalised: bool = False, device: torch.device | None = None) -> Tensor:
         """(h, w) index of each token of one frame, float [length, 2].

@@ -20,7 +20,8 @@ from videoar.callbacks.kernel_timing import Workload, clock, measure, measure_ro
 from videoar.data.files import atomic_path
 from videoar.sampling.given import latent_frames
 from videoar.sampling.guidance import Guidance
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.raster import sampler_of
+from videoar.sampling.sampler import SamplingOptions
 
 log = logging.getLogger(__name__)
 
@@ -139,12 +140,12 @@ class CUDAKernelBenchmark(Callback):
         by_class = generator.config.condition == "class"
         condition = torch.zeros(self.batch, dtype=torch.long, device=device) if by_class else ["a"] * self.batch
         options = SamplingOptions(Guidance.of("ucf101" if by_class else "text"))
-        steps = frames * len(pyramid)
+        sampler, steps = sampler_of(generator), frames * len(generator.steps(pyramid))
 
         def sample() -> None:
             training = generator.training
             generator.eval()
-            for _ in LatentSampler(generator, condition, pyramid, frames, list(range(self.batch)), options).frames():
+            for _ in sampler(generator, condition, pyramid, frames, list(range(self.batch)), options).frames():
                 pass
             generator.train(training)
 

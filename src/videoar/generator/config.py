@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from videoar.bits.pyramid import Order
 from videoar.errors import UserError
 
 
@@ -40,6 +41,10 @@ class GeneratorConfig:
     """Folder that keeps the encoder's features of every prompt; empty = only in memory."""
     max_prompt: int = 256
     """Longest prompt, in tokens (text) or bytes (bytes)."""
+    order: Order = "scales"
+    """Next-frame-and-scale prediction, or `raster`: the next-token baseline, which predicts every token of a frame
+    alone, in row-major order, from all tokens before it. It needs a tokenizer of one scale (`scales: [8]`) and no
+    corruption."""
     position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"
     """Positional scheme; the first two are ablations (paper Table 4)."""
     normalised_positions: bool = False
@@ -62,6 +67,7 @@ class GeneratorConfig:
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
         choices = {
+            "order": ("scales", "raster"),
             "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
             "condition": ("class", "text", "bytes"),
             "attention": ("sdpa", "flex"),

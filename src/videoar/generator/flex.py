@@ -33,7 +33,7 @@ class FlexAttend:
     """Attention over one sequence geometry [prefix | video] with visibility decided per block.
 
     Args:
-        ids: frame and scale of every token. batch: B. window, sinks: as in `visibility.visible`.
+        ids: frame and step of every token. batch: B. window, sinks: as in `visibility.visible`.
 
     Raises:
         RuntimeError: at the first call with gradients on a CPU, where FlexAttention has no backward pass.
@@ -44,10 +44,10 @@ class FlexAttend:
         self.frame_keep = torch.ones(batch, frames, frames, dtype=torch.bool, device=device)
         self.prefix = int((ids.frame == PREFIX).sum())
         self.prefix_lengths = torch.full((batch,), self.prefix, device=device)
-        frame, scale, keep, lengths = ids.frame, ids.scale, self.frame_keep, self.prefix_lengths
+        frame, step, keep, lengths = ids.frame, ids.step, self.frame_keep, self.prefix_lengths
 
         def base(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return visible(frame[q], scale[q], frame[k], scale[k], window, sinks)
+            return visible(frame[q], step[q], frame[k], step[k], window, sinks)
 
         def exact(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             own = (frame[k] == frame[q]) | (frame[k] == PREFIX)

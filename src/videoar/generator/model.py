@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.pyramid import Order, ScalePyramid
 from videoar.errors import UserError
 from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
 from videoar.generator.blocks import Block
@@ -33,8 +33,8 @@ Labels = Sequence[int | str] | Tensor | Condition
 
 
 @lru_cache(maxsize=32)
-def _ids(pyramid: ScalePyramid, frames: int, prefix: int, device: torch.device) -> SequenceIds:
-    return SequenceIds.build(pyramid, frames, prefix, device)
+def _ids(pyramid: ScalePyramid, frames: int, prefix: int, device: torch.device, order: Order) -> SequenceIds:
+    return SequenceIds.build(pyramid, frames, prefix, device, order)
 
 
 class VideoAR(nn.Module, Pretrained):
@@ -113,7 +113,7 @@ class VideoAR(nn.Module, Pretrained):
         """Logits of all bits of a clip, given the contexts of all its tokens (`bits.corruption.teacher_forcing`).
 
         Args:
-            tokens: contexts [B, L, D], L = frames·pyramid.length; the first scale of the first frame is not read.
+            tokens: contexts [B, L, D], L = frames·pyramid.length; the first step of the first frame is not read.
             condition: labels, names, prompts, or an encoded Condition of B samples.
             frames: latent frames T.
             frame_keep: random frame mask, bool [B, T, T] (paper eq. 9), or None.
@@ -122,7 +122,7 @@ class VideoAR(nn.Module, Pretrained):
             logits [B, L, D]: log-odds that a bit is 1.
 
         Raises:
-            ValueError: L or D does not fit, or the pyramid has more scales than the model.
+            ValueError: L or D does not fit, or the pyramid has more scales than the model, or than raster order allows.
         """
         self._check(tokens, pyramid, frames)
         # FlexAttention has no backward pass on a CPU; the dense mask gives the same
@@ -150,7 +150,7 @@ class VideoAR(nn.Module, Pretrained):
         self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None, flex: bool
     ) -> Attend:
         config, prefix, device = self.config, condition.tokens.shape[1], condition.tokens.device
-        ids = _ids(pyramid, frames, prefix, device)
+        ids = _ids(pyramid, frames, prefix, device, config.order)
         if flex:
             from videoar.generator.flex import FlexAttend
 
@@ -162,6 +162,10 @@ class VideoAR(nn.Module, Pretrained):
         return DenseAttend(mask, [prefix + pyramid.sequence_length(t + 1) for t in range(frames)])
 
     # ---- sampling ---------------------------------------------------------------------------------------------------
+
+    def steps(self, pyramid: ScalePyramid) -> tuple[slice, ...]:
+        """The tokens of a frame that each call of `step` predicts when sampling, in order."""
+        return pyramid.steps(self.config.order)
 
     def new_cache(self, condition: Condition, pyramid: ScalePyramid, frames: int) -> KVCache:
         """An empty KV cache for sampling `frames` latent frames under `condition`."""
@@ -197,8 +201,8 @@ class VideoAR(nn.Module, Pretrained):
         Frames and tokens come in order. The first call of all also takes the condition prefix in.
 
         Args:
-            tokens: contexts of the tokens `inside` the frame, [B, n, D]: a scale's slice of the pyramid when sampling,
-                all scales for a frame that is given.
+            tokens: contexts of the tokens `inside` the frame, [B, n, D]: one of `steps` when sampling, all tokens of a
+                frame that is given.
 
         Returns:
             logits [B, n, D].
@@ -207,7 +211,8 @@ class VideoAR(nn.Module, Pretrained):
         if inside.start == 0:
             cache.begin_frame(frame)
         modulation, of_head = condition.modulation or self._modulations(condition)
-        mask = step_mask(pyramid, cache.stored, inside, prefix, with_prefix, condition.lengths, condition.tokens.device)
+        lengths, device = condition.lengths, condition.tokens.device
+        mask = step_mask(pyramid, cache.stored, inside, prefix, with_prefix, lengths, device, self.config.order)
         cache.begin_step(inside.start, inside.stop, with_prefix, mask)
         x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
         positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
@@ -222,8 +227,8 @@ class VideoAR(nn.Module, Pretrained):
         D = self.config.latent_dim
         x = self.embed(tokens.to(self.embed.weight.dtype) * D**0.5)
         if first_frame == 0 and inside.start == 0:
-            one = min(pyramid.lengths[0], x.shape[1])
-            x = torch.cat([self.start.to(x.dtype).expand(x.shape[0], one, -1), x[:, one:]], dim=1)
+            first = min(self.steps(pyramid)[0].stop, x.shape[1])
+            x = torch.cat([self.start.to(x.dtype).expand(x.shape[0], first, -1), x[:, first:]], dim=1)
         scale = pyramid.scale_ids(tokens.device).repeat(-(-inside.stop // pyramid.length))[inside]
         return x + self.scale_embedding(scale)
 

@@ -1,6 +1,8 @@
 """Who sees whom: ONE predicate, from which the dense mask and the FlexAttention block mask are both made.
 
-    query            sees the prefix | every scale of earlier visible frames | its frame's scales up to its own
+    query            sees the prefix | every step of earlier visible frames | its frame's steps up to its own
+
+A step is a scale; in raster order, every token is a step of its own (`ScalePyramid.steps`).
 
 Earlier frames are visible inside a window of w frames (paper eq. 9), and a random frame mask may drop single
 (query frame, earlier frame) pairs. The own frame and the prefix are always visible.
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.pyramid import Order, ScalePyramid
 
 PREFIX = -1
 """Frame id of prefix tokens."""
@@ -24,20 +26,20 @@ PREFIX = -1
 
 def visible(
     query_frame: Tensor,
-    query_scale: Tensor,
+    query_step: Tensor,
     key_frame: Tensor,
-    key_scale: Tensor,
+    key_step: Tensor,
     window: int = 0,
     sinks: int = 0,
 ) -> Tensor:
-    """Does a query see a key? Element-wise on frame and scale ids that broadcast; bool.
+    """Does a query see a key? Element-wise on frame and step ids that broadcast; bool.
 
     Args:
         window: earlier frames that stay visible; 0 = all of them.
         sinks: the first so many frames stay visible for ever.
     """
     prefix = key_frame == PREFIX
-    own = (key_frame == query_frame) & (key_scale <= query_scale)
+    own = (key_frame == query_frame) & (key_step <= query_step)
     earlier = (key_frame < query_frame) & ~prefix
     if window > 0:
         earlier = earlier & ((key_frame >= query_frame - window) | (key_frame < sinks))
@@ -46,18 +48,25 @@ def visible(
 
 @dataclass(frozen=True)
 class SequenceIds:
-    """Frame and scale id of every token of a sequence [prefix | video], long [S] each."""
+    """Frame and step id of every token of a sequence [prefix | video], long [S] each."""
 
     frame: Tensor
-    scale: Tensor
+    step: Tensor
 
     @classmethod
-    def build(cls, pyramid: ScalePyramid, frames: int, prefix: int, device: torch.device | None = None) -> SequenceIds:
+    def build(
+        cls,
+        pyramid: ScalePyramid,
+        frames: int,
+        prefix: int,
+        device: torch.device | None = None,
+        order: Order = "scales",
+    ) -> SequenceIds:
         """Ids of `prefix` prefix tokens followed by `frames` latent frames."""
         head = torch.full((prefix,), PREFIX, device=device)
         frame = torch.arange(frames, device=device).repeat_interleave(pyramid.length)
-        scale = pyramid.scale_ids(device).repeat(frames)
-        return cls(torch.cat([head, frame]), torch.cat([torch.zeros_like(head), scale]))
+        step = pyramid.step_ids(order, device).repeat(frames)
+        return cls(torch.cat([head, frame]), torch.cat([torch.zeros_like(head), step]))
 
 
 def dense_mask(
@@ -74,7 +83,7 @@ def dense_mask(
         prefix_lengths: real prefix tokens of each sample, long [B]; later prefix positions are padding nobody sees.
         frame_keep: random frame mask, bool [B, T, T] (query frame, key frame); False drops an earlier frame.
     """
-    qf, qs, kf, ks = query.frame[:, None], query.scale[:, None], key.frame[None], key.scale[None]
+    qf, qs, kf, ks = query.frame[:, None], query.step[:, None], key.frame[None], key.step[None]
     mask = visible(qf, qs, kf, ks, window, sinks)[None]
     if frame_keep is not None:
         kept = frame_keep[:, query.frame.clamp(min=0)][:, :, key.frame.clamp(min=0)]
@@ -93,20 +102,21 @@ def step_mask(
     with_prefix: bool,
     lengths: Tensor | None,
     device: torch.device,
+    order: Order = "scales",
 ) -> Tensor | None:
-    """Mask of one sampling step over the keys in the cache; None where all of them are visible.
+    """Mask of one transformer call over the keys in the cache; None where all of them are visible.
 
-    That is so for one scale's tokens once the prefix is stored, if prefixes have one length.
+    That is so for the tokens of one step once the prefix is stored, if prefixes have one length.
 
     Args:
         stored: frame ids in the order of the cached keys, the frame being sampled last.
-        inside: the step's tokens in their frame. with_prefix: they follow the prefix's own `prefix` tokens.
+        inside: the call's tokens in their frame. with_prefix: they follow the prefix's own `prefix` tokens.
         lengths: real prefix tokens of each sample, long [B], where they differ.
     """
-    one_scale = any(s.start <= inside.start and inside.stop <= s.stop for s in pyramid.slices)
-    if one_scale and not with_prefix and lengths is None:
+    one_step = any(s.start <= inside.start and inside.stop <= s.stop for s in pyramid.steps(order))
+    if one_step and not with_prefix and lengths is None:
         return None
-    scale = pyramid.scale_ids(device)
+    step = pyramid.step_ids(order, device)
     head = SequenceIds(
         torch.full((prefix,), PREFIX, device=device), torch.zeros(prefix, device=device, dtype=torch.long)
     )
@@ -114,11 +124,11 @@ def step_mask(
     frames = [torch.full((pyramid.length,), frame, device=device) for frame in stored]
     key = SequenceIds(
         torch.cat([head.frame, *frames])[: prefix + end],
-        torch.cat([head.scale, *[scale] * len(stored)])[: prefix + end],
+        torch.cat([head.step, *[step] * len(stored)])[: prefix + end],
     )
-    query = SequenceIds(torch.full_like(scale[inside], stored[-1]), scale[inside])
+    query = SequenceIds(torch.full_like(step[inside], stored[-1]), step[inside])
     if with_prefix:
-        query = SequenceIds(torch.cat([head.frame, query.frame]), torch.cat([head.scale, query.scale]))
+        query = SequenceIds(torch.cat([head.frame, query.frame]), torch.cat([head.step, query.step]))
     return dense_mask(query, key, 0, 0, lengths)
 
 

@@ -59,7 +59,7 @@ class ModelTwin:
             if self.accuracy is not None:
                 raise UserError("bit accuracy needs clips of one size; set size in the protocol")
             self.accuracy = BitAccuracy(pyramid, frames, latent.shape[1]).to(latent.device)
-        lesson = teacher_forcing(latent, pyramid)
+        lesson = teacher_forcing(latent, pyramid, order=generator.config.order)
         known = list(generator.config.class_names or ())
         labels = [known.index(folder) if (folder := _folder(name)) in known else -1 for name in names]
         self.unlabelled += labels.count(-1)

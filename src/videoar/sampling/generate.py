@@ -17,6 +17,7 @@ from videoar.sampling.given import encode_prefix, latent_frames
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.pairing import check_pair
+from videoar.sampling.raster import sampler_of
 from videoar.sampling.sampler import LatentFrame, LatentSampler, Progress, SamplingOptions
 from videoar.sampling.streaming import decode_behind
 from videoar.tokenizer.model import VideoTokenizer
@@ -63,7 +64,7 @@ def sample_latents(
     pyramid = tokenizer.pyramid(*size)
     if graphs is not None:
         return graphs.sampler(generator, condition, pyramid, total, seeds, options, given, progress)
-    return LatentSampler(generator, condition, pyramid, total, seeds, options, given, progress)
+    return sampler_of(generator)(generator, condition, pyramid, total, seeds, options, given, progress)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 from videoar.bits.pyramid import ScalePyramid
 from videoar.errors import UserError
 from videoar.generator.model import Labels, VideoAR
+from videoar.sampling.raster import sampler_of
 from videoar.sampling.sampler import LatentSampler, Progress, SamplingOptions
 
 
@@ -51,7 +52,7 @@ class FrameGraphs:
         if key in self._samplers:
             self._samplers[key].restart(encoded, seeds, prefix, progress)
         else:
-            self._samplers[key] = LatentSampler(
+            self._samplers[key] = sampler_of(generator)(
                 generator, encoded, pyramid, frames, seeds, options, prefix, progress, self.record
             )
         return self._samplers[key]

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from videoar.bits.bsq import code_of
 from videoar.bits.corruption import teacher_forcing
-from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.pyramid import Order, ScalePyramid
 from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, stack
@@ -93,7 +93,12 @@ class LatentSampler:
         condition: one entry a sample. pyramid: grids of every frame. frames: latent frames to produce in all.
         seeds: one a sample. prefix: continuous latent [B, D, n, H, W] of given frames that the clip starts with.
         record: how to record the work of a frame, which the clips after `restart` then replay; None: do not.
+
+    Raises:
+        ValueError: a generator of another order (`raster.sampler_of` chooses the sampler), or not one seed a sample.
     """
+
+    order: ClassVar[Order] = "scales"
 
     def __init__(
         self,
@@ -107,7 +112,10 @@ class LatentSampler:
         progress: Progress | None = None,
         record: Record | None = None,
     ) -> None:
+        if generator.config.order != self.order:
+            raise ValueError(f"{type(self).__name__} samples order {self.order}, not {generator.config.order}")
         self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, options
+        self.calls = generator.steps(pyramid)
         encoded = generator.condition(condition)
         self.batch, self.condition = encoded.batch, self._rows(encoded)
         with torch.no_grad():
@@ -139,7 +147,7 @@ class LatentSampler:
         self.corruption = Noise([seed + 1_000_003 for seed in seeds], tokens, D, self.device)
         self.prefix, self.progress, self.steps = prefix, progress, 0
         self.given = 0 if prefix is None else prefix.shape[2]
-        self.expected_steps = self.given + (self.total - self.given) * len(self.pyramid)
+        self.expected_steps = self.given + (self.total - self.given) * len(self.calls)
 
     @torch.no_grad()
     def _rows(self, encoded: Condition) -> Condition:
@@ -173,13 +181,13 @@ class LatentSampler:
             self.recorded[t][0]()
         else:
             self.recorded[t] = self.record(lambda: self._sample_frame(t))
-        for _ in self.pyramid.grids:
+        for _ in self.calls:
             self._count()
         return tuple(bits.clone() for bits in self.recorded[t][1])
 
     def _given_frames(self, prefix: Tensor) -> Iterator[LatentFrame]:
         """Feed known frames, one call each; what they become are the tokenizer's own bits."""
-        forced = teacher_forcing(prefix, self.pyramid)
+        forced = teacher_forcing(prefix, self.pyramid, order=self.order)
         groups, length = self.condition.batch // self.batch, self.pyramid.length
         for t in range(prefix.shape[2]):
             inside = slice(t * length, (t + 1) * length)
@@ -194,8 +202,7 @@ class LatentSampler:
         """All scales of frame t: reads `previous`, `uniform` and the cache, writes `seen` and the cache."""
         pyramid, options, sampled = self.pyramid, self.options, []
         seen = torch.zeros_like(self.seen)
-        for k, grid in enumerate(pyramid.grids):
-            inside = pyramid.slices[k]
+        for k, (grid, inside) in enumerate(zip(pyramid.grids, self.calls)):
             shown = context(self.previous if k == 0 else seen, pyramid, k)
             logits = self._call(shown.flatten(2).transpose(1, 2), t, inside).float()
             scale = guidance_scale(options.guidance, t, k, self.total, len(pyramid))
@@ -210,7 +217,7 @@ class LatentSampler:
         return tuple(sampled)
 
     def _codes(self, bits: Tensor, inside: slice) -> Tensor:
-        """Codes of all rows [R, 1, h, w, D]; the rows of a corrupted prefix get some bits flipped."""
+        """Codes of all rows [R, …, D] of bits [B, …, D]; the rows of a corrupted prefix get some bits flipped."""
         guidance, groups = self.options.guidance, self.condition.batch // self.batch
         rows = [bits] * groups
         if guidance.prefix_strength > 0:

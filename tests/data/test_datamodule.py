@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import shutil
 import signal
 import tarfile
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +243,22 @@ def test_a_worker_that_hangs_or_dies_ends_the_run_with_advice(class_folder, monk
     data = make(class_folder, loading={"workers": 1, "timeout": 1.0})
     with pytest.raises(UserError, match=f"{message}.*`videoar data check`"):
         next(iter(data.train_dataloader()))
+
+
+def test_workers_end_with_their_loader(class_folder, tmp_path):
+    """Not with a collection of garbage, where torch waits 5 s for each."""
+    before = set(active_children())
+    gc.disable()
+    try:
+        batches = iter(make(class_folder, loading={"workers": 1}).train_dataloader())
+        next(batches)
+        assert set(active_children()) > before
+        del batches
+        assert set(active_children()) <= before
+        train(class_folder, tmp_path, 3, workers=1)
+        assert set(active_children()) <= before
+    finally:
+        gc.enable()
 
 
 def test_clips_that_are_too_short(class_folder, tmp_path):

@@ -77,10 +77,8 @@ class MixedDataModule(LightningDataModule):
         if (root is None) == (not sources):
             raise UserError("give either data.root (one folder) or data.sources (a list), not both and not neither")
         if stage is not None and stages:
-            raise UserError(
-                "give either data.stage (one stage) or data.stages (a curriculum), not both; "
-                "what a config file gives is taken back by null, e.g. --data.stages null"
-            )
+            how = "what a config file gives is taken back by null, e.g. --data.stages null"
+            raise UserError(f"give either data.stage (one stage) or data.stages (a curriculum), not both; {how}")
         self.sources = list(sources or [Source(str(root))])
         self.curriculum = Curriculum(stages or [stage or Stage()])
         self.reading, self.loading = reading or Reading(), loading or Loading()
@@ -155,7 +153,7 @@ class MixedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ClipLoader:
         rank, world = self._ranks()
-        plan = partial(self._plan, rank=rank, world=world)
+        plan = partial(_plan, sampler=self.sampler, rank=rank, world=world)  # not of self, which owns the loader
         epoch = self.loading.epoch_batches or self._one_pass(world)
         loader = self._loader("train", plan, epoch, endless=True)
         loader.position = self.consumed
@@ -172,18 +170,16 @@ class MixedDataModule(LightningDataModule):
     def predict_dataloader(self) -> ClipLoader:
         return self._fixed(self.evaluation.predict, None)
 
+    def teardown(self, stage: str) -> None:
+        if self._train:
+            self._train.close()
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Pixels travel to the device as bytes and become floats there."""
         if isinstance(batch, dict) and getattr(batch.get("video"), "dtype", None) == torch.uint8:
             batch["video"] = to_pixels(batch["video"])
         self._log_mixture()
         return batch
-
-    def _plan(self, step: int, rank: int, world: int) -> list[SampleRef]:
-        """The batch of one step; called in the main process, ahead of training by what the workers prefetch."""
-        if step in self.curriculum.starts[1:]:
-            log.info("%s", self.curriculum.describe(self.curriculum.index(step)))
-        return self.sampler.batch(step, rank, world)
 
     def _one_pass(self, world: int) -> int:
         clips = sum(len(index.splits["train"]) for index in self.indices)
@@ -236,6 +232,14 @@ class MixedDataModule(LightningDataModule):
             values[f"data/share/{name}"] = count / self.ledger.samples
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
+
+
+def _plan(step: int, sampler: MixedSampler, rank: int, world: int) -> list[SampleRef]:
+    """The batch of one step; called in the main process, ahead of training by what the workers prefetch."""
+    curriculum = sampler.curriculum
+    if step in curriculum.starts[1:]:
+        log.info("%s", curriculum.describe(curriculum.index(step)))
+    return sampler.batch(step, rank, world)
 
 
 def _as_bytes(batch: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import proxy
 
 import torch
 from torch.utils.data import DataLoader
@@ -126,6 +127,10 @@ class ClipLoader:
             self.position += self.endless
             yield self.finish(batch)
 
+    def close(self) -> None:
+        """Let the workers go, here and now: found by the garbage collector, torch waits 5 s for each of them."""
+        self._inner._iterator = None
+
     def state_dict(self) -> dict[str, int]:
         """Lightning saves it with the loop."""
         return {"position": self.position}
@@ -158,7 +163,7 @@ class _Steps(Iterable[list[SampleRef]]):
     """The batches of one epoch of a loader, from its position."""
 
     def __init__(self, loader: ClipLoader) -> None:
-        self._loader = loader
+        self._loader: ClipLoader = proxy(loader)  # which owns this; a cycle would be left to the garbage collector
 
     def __len__(self) -> int:
         return self._loader.length

@@ -1,5 +1,7 @@
 """Nothing in the sampling loop needs the host, so a frame's work can be recorded once and replayed for other clips."""
 
+import itertools
+
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -10,6 +12,7 @@ from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
+from videoar.sampling.raster import sampler_of
 from videoar.sampling.sampler import LatentSampler, SamplingOptions
 from videoar.sampling.streaming import decode_behind
 
@@ -57,19 +60,22 @@ def bits_of(sampler):
     return [torch.cat([bits.flatten() for bits in frame.bits]) for frame in sampler.frames()]
 
 
-@pytest.mark.parametrize("window", [0, 1])
-@pytest.mark.parametrize("given", [0, 1])
-@pytest.mark.parametrize("condition", ["class", "bytes"])
+@pytest.mark.parametrize(
+    ("window", "given", "condition", "order"),
+    [*itertools.product([0, 1], [0, 1], ["class", "bytes"], ["scales"]), (1, 1, "bytes", "raster")],
+)
 @torch.no_grad()
-def test_a_recorded_sampler_replays_other_clips(window, given, condition):
-    model = make_generator(window=window, condition=condition)
+def test_a_recorded_sampler_replays_other_clips(window, given, condition, order):
+    model = make_generator(window=window, condition=condition, order=order)
+    pyramid = PYRAMID if order == "scales" else ScalePyramid((PYRAMID.full,))
     values = [[0, 3], [2, 1]] if condition == "class" else [["a", "bird"], ["some", "b"]]
     prefixes = [torch.randn(2, 16, given, 3, 4) if given else None for _ in values]
-    recorded = LatentSampler(model, values[0], PYRAMID, 5, [1, 2], GUIDED, prefixes[0], record=Recording.record)
+    make = sampler_of(model)
+    recorded = make(model, values[0], pyramid, 5, [1, 2], GUIDED, prefixes[0], record=Recording.record)
     for clip, (labels, prefix, seeds) in enumerate(zip(values, prefixes, ([1, 2], [7, 4]))):
         if clip:
             recorded.restart(labels, seeds, prefix)
-        fresh = LatentSampler(model, labels, PYRAMID, 5, seeds, GUIDED, prefix)
+        fresh = make(model, labels, pyramid, 5, seeds, GUIDED, prefix)
         for ours, theirs in zip(recorded.frames(), fresh.frames(), strict=True):
             assert all(torch.equal(a, b) for a, b in zip(ours.bits, theirs.bits, strict=True))
             torch.testing.assert_close(ours.latent, theirs.latent)

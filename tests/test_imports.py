@@ -66,9 +66,17 @@ def test_the_check_sees_a_violation(tmp_path):
     assert imported_rooms(bad) == {"training", "cli"}
 
 
+def loaded(modules, heavy):
+    """Which of `heavy` a fresh interpreter has loaded once it has imported `modules`."""
+    code = f"import sys, {', '.join(modules)}; print(*sorted(set({heavy}) & set(sys.modules)))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_importing_the_package_loads_nothing_heavy():
-    code = (
-        "import sys, videoar, videoar.cli.main; print(sorted({'torch', 'lightning', 'numpy', 'av'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert loaded(["videoar", "videoar.cli.main"], ["torch", "lightning", "numpy", "av"]) == []
+
+
+def test_sampling_does_without_lightning():
+    """It takes longer to load than all else together."""
+    modules = ["videoar.cli.sample", "videoar.training.checkpoint", "videoar.sampling.graphs", "videoar.data.writers"]
+    assert loaded(modules, ["torch", "lightning", "torchmetrics", "transformers"]) == ["torch"]

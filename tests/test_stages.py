@@ -10,8 +10,7 @@ import yaml
 
 from videoar.cli.main import main
 from videoar.data.writers import to_uint8, write_mp4, write_png
-from videoar.training.checkpoint import load_models, load_tokenizer
-from videoar.training.checkpoint_io import read_checkpoint
+from videoar.training.checkpoint import load_models, load_tokenizer, read_checkpoint
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TOKENIZER = {"latent_dim": 8, "channels": 8, "multipliers": [1, 1, 2], "patch": 4, "res_blocks": 1, "norm_groups": 4}

@@ -1,28 +1,22 @@
 """The main job, end to end, with the shipped configs and a handful of batches: real games, both trainings, samples."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from videoar.cli.main import main
 from videoar.data.readers import open_video
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_demo_runs_end_to_end(tmp_path):
+def test_demo_runs_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
     out = tmp_path / "demo"
     steps = ["--tokenizer-steps", "6", "--generator-steps", "4", "--clips", "4", "--games", "pong,boxing"]
-    done = subprocess.run(
-        [sys.executable, "-m", "videoar", "demo", "--out", str(out), *steps],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert main(["demo", "--out", str(out), *steps]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["classes"] == ["boxing", "pong"] and report["test_clips"] == 8
     assert report["sampling"]["steps"] == 30
@@ -37,15 +31,9 @@ def test_demo_runs_end_to_end(tmp_path):
     assert (out / "model" / "generator" / "model.safetensors").is_file()
 
 
-def test_demo_without_the_configs_is_one_clear_error(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "videoar", "demo", "--out", str(tmp_path / "demo")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines() == [
-        "videoar: error: configs/tokenizer/demo.yaml is missing: run the demo from the repository's folder"
-    ]
+def test_demo_without_the_configs_is_one_clear_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+    error = "configs/tokenizer/demo.yaml is missing: run the demo from the repository's folder"
+    assert capsys.readouterr().err.splitlines() == [f"videoar: error: {error}"]
     assert not (tmp_path / "demo").exists()

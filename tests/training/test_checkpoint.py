@@ -8,8 +8,8 @@ import torch
 
 from videoar.errors import UserError
 from videoar.tokenizer.model import VideoTokenizer
-from videoar.training.checkpoint import export, load_models, load_tokenizer
-from videoar.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+from videoar.training.checkpoint import export, load_models, load_tokenizer, read_checkpoint
+from videoar.training.checkpoint_io import SafeCheckpointIO
 from videoar.training.tokenizer_module import TokenizerModule
 
 

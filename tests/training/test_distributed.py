@@ -13,7 +13,7 @@ import torch
 from videoar.data.writers import write_mp4
 from videoar.metrics.features.atari import AtariFeatures
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
-from videoar.training.checkpoint_io import read_checkpoint
+from videoar.training.checkpoint import read_checkpoint
 
 PROGRAM = Path(__file__).with_name("two_ranks.py")
 

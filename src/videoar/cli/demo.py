@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +51,11 @@ class Run:
         Raises:
             UserError: it failed; its own message has been shown.
         """
+        from videoar.cli.main import main
+
         print(f"\n[{name}] videoar {' '.join(arguments)}", flush=True)
         started = time.perf_counter()
-        code = subprocess.run([sys.executable, "-m", "videoar", *arguments], check=False).returncode
-        if code:
+        if code := main(arguments):
             raise UserError(f"the demo stopped: `videoar {arguments[0]}` ended with exit code {code}")
         self.seconds[name] = round(time.perf_counter() - started, 1)
 

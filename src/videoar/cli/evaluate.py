@@ -141,8 +141,7 @@ def _twin(path: str) -> ModelTwin:
     """The tokenizer of a checkpoint or folder, with the generator if it holds one."""
     from videoar.metrics.models import ModelTwin
     from videoar.pretrained import shipped_model
-    from videoar.training.checkpoint import load_models, load_tokenizer
-    from videoar.training.checkpoint_io import read_checkpoint
+    from videoar.training.checkpoint import load_models, load_tokenizer, read_checkpoint
 
     place = shipped_model(path) or Path(path)
     if place.is_file():

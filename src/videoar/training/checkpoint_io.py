@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +11,9 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from videoar.errors import UserError
+from videoar.training.checkpoint import read_checkpoint
 
 log = logging.getLogger(__name__)
-_BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, zipfile.BadZipFile)
-
-
-def read_checkpoint(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint's content, read weights-only: nothing in the file can run code.
-
-    Raises:
-        UserError: a missing file, a truncated one, or one that holds something else.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-    except _BROKEN as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is truncated or no checkpoint of plain data: {reason}") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path} holds no state_dict: not a training checkpoint")
-    return content
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

@@ -4,6 +4,7 @@ the memory of long videos.
     python -m pytest benchmarks/bench_tokenizer.py --benchmark-only                  # 128 only on a CPU: minutes
     VIDEOAR_BENCH_SIDES="128 256" VIDEOAR_BENCH_DTYPE=bfloat16 VIDEOAR_BENCH_ROUNDS=3 python -m pytest benchmarks/…
     python -m pytest benchmarks/bench_tokenizer.py -k memory                         # 65 against 257 frames
+    VIDEOAR_BENCH_SIDES=64 python -m pytest benchmarks/bench_tokenizer.py -k long    # memory of 17 and 65 frames, peers
 
 The peers (AutoencoderKLWan, AutoencoderKLMagvit; `pip install videoar[benchmark]`) run in the same process on equal
 pixels; without diffusers their rows are skipped. Weights are random: time does not depend on them. `extra_info` holds
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videoar import TokenizerConfig, VideoTokenizer
 from videoar.callbacks.kernel_timing import measure_roofline
-from videoar.cli.benchmarking.memory import peak_memory
+from videoar.cli.benchmarking.memory import freed_at_once, peak_memory
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "videoar")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,8 +47,9 @@ def peer(request):
     with torch.device("meta"):
         meta = build(request.param)
     torch.manual_seed(0)
-    model, encode, decode = build(request.param)
-    model.to(DEVICE, DTYPE).eval().requires_grad_(False)
+    with freed_at_once():
+        model, encode, decode = build(request.param)
+        model.to(DEVICE, DTYPE).eval().requires_grad_(False)
     yield meta, (model, encode, decode)
     del model, encode, decode
     gc.collect()
@@ -121,6 +123,23 @@ def test_quantise(benchmark, side):
         "tokens": 5 * codes.pyramid.length,
         "latent": list(latent.shape),
     }
+
+
+@pytest.mark.parametrize("frames", [17, 65])
+def test_long_clip(benchmark, peer, frames):
+    """Peak memory of a clip encoded and decoded: ours as streams of four frames, the peers by their own calls."""
+    _, (model, encode, decode) = peer
+
+    @torch.inference_mode()
+    def run():
+        if isinstance(model, VideoTokenizer):
+            chunks = (video_of(SIDES[0], 4 if start else 1) for start in (0, *range(1, frames, 4)))
+            return sum(piece.shape[2] for piece in model.decode_stream(model.encode_stream(chunks)))
+        return decode(encode(video_of(SIDES[0], frames))).shape[2]
+
+    with peak_memory(torch.device(DEVICE)) as peak:
+        assert benchmark.pedantic(run, rounds=1) == frames
+    benchmark.extra_info |= {"peak_mib": round(peak()), "side": SIDES[0], "dtype": str(DTYPE).removeprefix("torch.")}
 
 
 def test_memory_does_not_grow_with_the_length(benchmark):

@@ -176,15 +176,19 @@ class Upsample(Inflated):
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         assert self.bias is not None
         start = stream is None or stream.tail(self) is None
-        weight, bias, phases = self.weight, self.bias, 1
+        kernels = [(self.weight, self.bias)]
         if self.time:
-            (more, weight), (more_bias, bias) = weight.chunk(2), bias.chunk(2)
-            if not start or x.shape[2] > 1:  # the first cell has one frame only, its z
-                weight, bias, phases = torch.cat([weight + more, weight]), torch.cat([bias + more_bias, bias]), 2
-        x, weight = with_past(self, x, _fold(_fold(weight, 4), 3), 1 if self.time else 2, stream)
-        y = conv3d(x, weight, bias.repeat(4), stride=(1, 1, 1), padding=(0, 1, 1))
-        y = rearrange(y, "b (q r p c) t h w -> b (t p) (h q) (w r) c", p=phases, q=2, r=2)
-        y = F.pad(y, (0, 0, -1, -1, -1, -1, -1 if phases == 2 and start else 0, 0))  # crop what lies outside
+            (more, weight), (more_bias, bias) = self.weight.chunk(2), self.bias.chunk(2)
+            kernels = [(weight, bias)]  # z; the first cell has one frame only
+            if not start or x.shape[2] > 1:
+                kernels = [(weight + more, bias + more_bias), (weight, bias)]
+        x, seen = with_past(self, x, kernels[0][0], 1 if self.time else 2, stream)
+        frames = []
+        for weight, bias in kernels:  # one by one: a deep level's folded kernel is larger than its activations
+            folded = _fold(_fold(weight[:, :, -seen.shape[2] :], 4), 3)
+            frames.append(conv3d(x, folded, bias.repeat(4), stride=(1, 1, 1), padding=(0, 1, 1)))
+        y = rearrange(frames, "p b (q r c) t h w -> b (t p) (h q) (w r) c", q=2, r=2)
+        y = F.pad(y, (0, 0, -1, -1, -1, -1, -1 if len(kernels) == 2 and start else 0, 0))  # crop what lies outside
         return y.movedim(-1, 1)
 
 

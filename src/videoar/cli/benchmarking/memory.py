@@ -22,6 +22,19 @@ def resident_mib() -> float:
 
 
 @contextmanager
+def freed_at_once() -> Iterator[None]:
+    """Let glibc map tensors of 1 MiB and more, so that freed ones leave resident memory; also where models are built:
+    holes that their temporaries leave in the heap would be filled later and be counted for what fills them."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MMAP_THRESHOLD, 2**20)
+    libc.malloc_trim(0)
+    try:
+        yield
+    finally:
+        libc.mallopt(MMAP_THRESHOLD, 2**25)
+
+
+@contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
     """Peak MiB above what was in use before: `with peak_memory(device) as peak: …`, then `peak()`.
 
@@ -33,9 +46,11 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
         before = torch.cuda.memory_allocated(device)
         yield lambda: (torch.cuda.max_memory_allocated(device) - before) / 2**20
         return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(MMAP_THRESHOLD, 2**20)  # tensors go back to the system when freed: no fragmentation in the reading
-    libc.malloc_trim(0)
+    with freed_at_once():
+        yield from _watched()
+
+
+def _watched() -> Iterator[Callable[[], float]]:
     readings, done = [resident_mib()], threading.Event()
 
     def watch() -> None:
@@ -49,4 +64,3 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
     finally:
         done.set()
         watcher.join()
-        libc.mallopt(MMAP_THRESHOLD, 2**25)

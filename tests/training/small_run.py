@@ -1,11 +1,11 @@
 """A small but whole training run, as a program: it can be killed, and it can go on.
 
-    python small_run.py KIND FOLDER WORKERS KILL_AT    # a whole run in FOLDER/whole, then one in FOLDER/killed
-    python small_run.py KIND FOLDER WORKERS            # go on with the killed one
+    python small_run.py KIND FOLDER WORKERS KILL_AT
 
-A run trains KIND (tokenizer or generator) for 8 batches, across an epoch's end and a stage switch. The killed one
-ends itself with SIGKILL when batch KILL_AT starts. A run goes on from its folder's last checkpoint if there is one,
-and at its end writes losses, weights and averaged weights to `result.pt` there.
+Three runs, each in a process of its own: a whole one in FOLDER/whole, one in FOLDER/killed that ends itself with
+SIGKILL when batch KILL_AT starts, and one that goes on with the killed one. A run trains KIND (tokenizer or
+generator) for 8 batches, across an epoch's end and a stage switch. It goes on from its folder's last checkpoint if
+there is one, and at its end writes losses, weights and averaged weights to `result.pt` there.
 """
 
 import logging
@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import warnings
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -116,9 +118,17 @@ def main(kind: str, folder: Path, workers: int, kill_at: int | None = None) -> N
     torch.save({"losses": watch.losses, "weights": weights, "ema": module.ema.weights}, folder / "result.pt")
 
 
+def apart(*arguments: Any) -> int | None:
+    """`main` in a process of its own, which need not import everything again; returns its exit code."""
+    process = get_context("fork").Process(target=main, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
 if __name__ == "__main__":
     which, place, loaders = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    if len(sys.argv) > 4:
-        main(which, place / "whole", loaders)
-        main(which, place / "killed", loaders, int(sys.argv[4]))
-    main(which, place / "killed", loaders)
+    assert apart(which, place / "whole", loaders) == 0
+    assert apart(which, place / "killed", loaders, int(sys.argv[4])) == -signal.SIGKILL
+    assert not (place / "killed" / "result.pt").exists()
+    assert apart(which, place / "killed", loaders) == 0

@@ -8,8 +8,11 @@ and `two.json`: what a validation of the second step logs.
 
 import json
 import logging
+import os
+import socket
 import sys
 import warnings
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -98,7 +101,9 @@ def logged(trainer: Trainer) -> dict[str, float]:
     return {name: value for name, value in values.items() if name.startswith(("val/", "vbench/"))}
 
 
-def main(kind: str, folder: Path) -> None:
+def main(rank: int, port: int, kind: str, folder: Path) -> None:
+    """What one rank does."""
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
@@ -110,5 +115,17 @@ def main(kind: str, folder: Path) -> None:
         (folder / "two.json").write_text(json.dumps(logged(second)))
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    arguments = (free_port(), sys.argv[1], Path(sys.argv[2]))
+    ranks = [get_context("fork").Process(target=main, args=(rank, *arguments)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    sys.exit(any(process.exitcode for process in ranks))

@@ -1,10 +1,10 @@
 """Encode, decode and quantise of the paper's tokenizer at 17x128x128 and 17x256x256, beside diffusers' video VAEs, and
 the memory of long videos.
 
-    python -m pytest benchmarks/bench_tokenizer.py --benchmark-only                  # 128 only on a CPU: minutes
+    python -m pytest benchmarks/bench_tokenizer.py --benchmark-only                  # 64x64 only on a CPU
     VIDEOAR_BENCH_SIDES="128 256" VIDEOAR_BENCH_DTYPE=bfloat16 VIDEOAR_BENCH_ROUNDS=3 python -m pytest benchmarks/…
     python -m pytest benchmarks/bench_tokenizer.py -k memory                         # 65 against 257 frames
-    VIDEOAR_BENCH_SIDES=64 python -m pytest benchmarks/bench_tokenizer.py -k long    # memory of 17 and 65 frames, peers
+    VIDEOAR_BENCH_LONG="17 65" python -m pytest benchmarks/bench_tokenizer.py -k long    # memory, beside the peers
 
 The peers (AutoencoderKLWan, AutoencoderKLMagvit; `pip install videoar[benchmark]`) run in the same process on equal
 pixels; without diffusers their rows are skipped. Weights are random: time does not depend on them. `extra_info` holds
@@ -28,7 +28,8 @@ from videoar.cli.benchmarking.memory import freed_at_once, peak_memory
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "videoar")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3" if DEVICE == "cuda" else "1"))
-SIDES = [int(side) for side in os.environ.get("VIDEOAR_BENCH_SIDES", "128 256" if DEVICE == "cuda" else "128").split()]
+SIDES = [int(side) for side in os.environ.get("VIDEOAR_BENCH_SIDES", "128 256" if DEVICE == "cuda" else "64").split()]
+LONG = [int(frames) for frames in os.environ.get("VIDEOAR_BENCH_LONG", "17 65" if DEVICE == "cuda" else "17").split()]
 DTYPE = getattr(torch, os.environ.get("VIDEOAR_BENCH_DTYPE", "bfloat16" if DEVICE == "cuda" else "float32"))
 
 
@@ -125,7 +126,7 @@ def test_quantise(benchmark, side):
     }
 
 
-@pytest.mark.parametrize("frames", [17, 65])
+@pytest.mark.parametrize("frames", LONG)
 def test_long_clip(benchmark, peer, frames):
     """Peak memory of a clip encoded and decoded: ours as streams of four frames, the peers by their own calls."""
     _, (model, encode, decode) = peer

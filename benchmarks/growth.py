@@ -24,7 +24,7 @@ from videoar import GeneratorConfig, ScalePyramid, TokenizerConfig, VideoAR, Vid
 from videoar.callbacks import kernel_timing
 from videoar.callbacks.kernel_timing import Roofline, Workload, measure_roofline, nbytes, seconds_of
 from videoar.cli.benchmarking.measure import _processor, count_flops
-from videoar.cli.benchmarking.memory import peak_memory
+from videoar.cli.benchmarking.memory import freed_at_once, peak_memory
 from videoar.data.files import atomic_path
 from videoar.metrics.protocol import commit, versions
 from videoar.sampling.guidance import Guidance
@@ -105,7 +105,8 @@ def reconstruction(
 @torch.no_grad()
 def measure(device: torch.device, roof: Roofline, make: Callable[..., Any], settings: dict[str, Any]) -> Point:
     """Seconds (median, low, high), seconds at the roofline, peak MiB."""
-    run, moved = make(device, **settings)
+    with freed_at_once():
+        run, moved = make(device, **settings)
     flops = count_flops(make(torch.device("meta"), **settings)[0])
     with peak_memory(device) as peak:
         first = seconds_of(run, device, 1, 0)[0]

@@ -25,9 +25,10 @@ SHIPPED = sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml"))
 
 @pytest.mark.slow
 def test_the_debug_sweep_killed_during_a_real_fit(debug_sweep, monkeypatch, tmp_path):
-    """A fit is killed after a checkpoint. Started again, the sweep resumes it and has the table of an unkilled one."""
+    """A fit is killed after a checkpoint. The sweep, started again, resumes it; the numbers are an unkilled one's."""
     monkeypatch.chdir(REPOSITORY)
     spec = load_yaml("configs/sweeps/debug.yaml") | {"seeds": [0], "prepare": {}}
+    del spec["variants"]["full"]
     prepared = yaml.safe_dump(spec, sort_keys=False).replace("{sweep}", str(debug_sweep))
     (tmp_path / "debug.yaml").write_text(prepared)
     out = tmp_path / "out"
@@ -47,8 +48,8 @@ def test_the_debug_sweep_killed_during_a_real_fit(debug_sweep, monkeypatch, tmp_
     assert subprocess.call(command, env=environment, stdout=subprocess.DEVNULL) == 0
     assert "--ckpt_path" in (child / "log.txt").read_text(), "the fit was resumed"
     assert "--ckpt_path" not in (debug_sweep / child.name / "log.txt").read_text()
-    for name in ("results.csv", "results.md"):
-        assert (out / name).read_text() == (debug_sweep / name).read_text()
+    resumed, whole = ((folder / "results.csv").read_text().splitlines() for folder in (out, debug_sweep))
+    assert resumed == whole[:2] and whole[1].startswith(child.name)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PYTHONUNBUFFERED = 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint format bench docs clean
+.PHONY: help setup demo test fast lint format bench docs clean
 
 help:  ## show this page
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ demo: $(READY)  ## render games, train tokenizer and generator, sample videos in
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+fast: $(READY)  ## the tests without the slow ones: whole runs, sweeps, notebooks, several processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: $(READY)  ## ruff check, ruff format, mypy on src
 	$(BIN)/ruff check .

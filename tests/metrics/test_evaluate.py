@@ -293,6 +293,7 @@ def test_report_files(tmp_path: Path, folder: Folder) -> None:
     assert f"| psnr | {content['values']['psnr']['mean']:.2f}" in table and "dynamic_degree@ffmpeg" in table
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path, folder: Folder) -> None:
     source = folder("source", count=1, frames=9, size=(128, 128)) / "v00.mp4"
     AtariFeatures(["pong"], width=4).save(tmp_path, {})

@@ -161,6 +161,7 @@ def test_validation_uses_the_averaged_weights_and_gives_the_own_back(fit, clips,
     assert not torch.equal(seen[0], weights(module))
 
 
+@pytest.mark.slow
 def test_overfits_one_clip(fit, clips, tokenizer_module):
     batch = clips(1, batch=1)[0]
     module = tokenizer_module({"gan": 0.0}, {"lr": 3e-3})

@@ -23,7 +23,7 @@ from videoar.sampling.sampler import SamplingOptions
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "atari")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = getattr(torch, os.environ.get("VIDEOAR_BENCH_DTYPE", "bfloat16" if DEVICE == "cuda" else "float32"))
-ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("VIDEOAR_BENCH_ROUNDS", "3" if DEVICE == "cuda" else "1"))
 FRAMES, PYRAMID, RASTER = 5, ScalePyramid.default(8, 8), ScalePyramid(((8, 8),))
 
 

@@ -1,6 +1,6 @@
-videoar data atari --out /work/bg/out/atari64 --games boxing,breakout,freeway,ms_pacman,pong,space_invaders --clips-per-game 200 --test-clips 32 --frames 17 --size 64
-videoar fit --config configs/tokenizer/atari_cpu.yaml --data.root /work/bg/out/atari64 --trainer.default_root_dir /work/bg/out/atari_cpu/prepare/tokenizer --seed_everything 0
-videoar export '{ckpt}' /work/bg/out/atari_cpu/tokenizer --overwrite
-videoar predict --config configs/tokenizer/atari_cpu.yaml --data.root /work/bg/out/atari64 --trainer.default_root_dir /work/bg/out/atari_cpu/prepare/latents_train --seed_everything 0 --ckpt_path '{ckpt}' --data.evaluation.predict train --model.latents_dir /work/bg/out/atari_cpu/latents/train
-videoar predict --config configs/tokenizer/atari_cpu.yaml --data.root /work/bg/out/atari64 --trainer.default_root_dir /work/bg/out/atari_cpu/prepare/latents_test --seed_everything 0 --ckpt_path '{ckpt}' --data.evaluation.predict test --model.latents_dir /work/bg/out/atari_cpu/latents/test
-videoar evaluate --real /work/bg/out/atari64/testlist01.txt --model /work/bg/out/atari_cpu/tokenizer --protocol atari --set 'size=[64,64]' --metrics fvd,psnr,ssim,temporal_difference,motion_ratio,drift --out /work/bg/out/atari_cpu/reconstruction
+videoar data atari --out data/atari64 --games boxing,breakout,freeway,ms_pacman,pong,space_invaders --clips-per-game 200 --test-clips 32 --frames 17 --size 64
+videoar fit --config configs/tokenizer/atari_cpu.yaml --data.root data/atari64 --trainer.default_root_dir outputs/sweeps/atari_cpu/prepare/tokenizer --seed_everything 0
+videoar export '{ckpt}' outputs/sweeps/atari_cpu/tokenizer --overwrite
+videoar predict --config configs/tokenizer/atari_cpu.yaml --data.root data/atari64 --trainer.default_root_dir outputs/sweeps/atari_cpu/prepare/latents_train --seed_everything 0 --ckpt_path '{ckpt}' --data.evaluation.predict train --model.latents_dir outputs/sweeps/atari_cpu/latents/train
+videoar predict --config configs/tokenizer/atari_cpu.yaml --data.root data/atari64 --trainer.default_root_dir outputs/sweeps/atari_cpu/prepare/latents_test --seed_everything 0 --ckpt_path '{ckpt}' --data.evaluation.predict test --model.latents_dir outputs/sweeps/atari_cpu/latents/test
+videoar evaluate --real data/atari64/testlist01.txt --model outputs/sweeps/atari_cpu/tokenizer --protocol atari --set 'size=[64,64]' --metrics fvd,psnr,ssim,temporal_difference,motion_ratio,drift --out outputs/sweeps/atari_cpu/reconstruction

@@ -130,6 +130,7 @@ def plot(figures: dict[str, dict[str, list[Point]]], path: Path, title: str) -> 
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
     shown, axes = plt.subplots(2, len(figures), figsize=(4 * len(figures), 7))
     for (name, curves), (above, below) in zip(figures.items(), axes.T):
@@ -140,6 +141,8 @@ def plot(figures: dict[str, dict[str, list[Point]]], path: Path, title: str) -> 
             below.plot(x, [point["peak_mib"] for point in line], "o-", color=drawn.get_color())
         for axis, unit in ((above, "seconds (dashed: roofline)"), (below, "peak MiB above the model")):
             axis.set(xscale="log", yscale="log", ylabel=unit, xlabel=name)
+            axis.set_xticks(x, [_short(value) for value in x])
+            axis.xaxis.set_minor_locator(NullLocator())
             axis.grid(alpha=0.3, which="both")
         above.legend(fontsize=8)
     shown.suptitle(title)
@@ -147,6 +150,11 @@ def plot(figures: dict[str, dict[str, list[Point]]], path: Path, title: str) -> 
     with atomic_path(path) as temporary:
         shown.savefig(temporary, format="png", dpi=80)
     plt.close(shown)
+
+
+def _short(value: float) -> str:
+    """A number as an axis shows it."""
+    return f"{value / 1e6:.0f}M" if value >= 1e6 else f"{value / 1e3:.0f}k" if value >= 1e4 else f"{value:.0f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,6 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.cpu_time:
         torch.set_num_threads(1)
     roof = measure_roofline(device, torch.float32)
+    for make in (sampling, reconstruction):  # what libraries allocate once is not the first point's memory
+        with torch.no_grad():
+            make(device, size=(32, 32))[0]()
     figures: dict[str, dict[str, list[Point]]] = {}
     for figure, curve, x, make, settings in points(args.tiny):
         point = {"x": x, **measure(device, roof, make, settings)}

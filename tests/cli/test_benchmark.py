@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,17 @@ def test_attention_backends_agree_and_count_visible_pairs(tiny):
 
 
 def test_sampling_counts_the_weights_of_every_step(tiny):
-    latents, clip = suites.sampling_cases(tiny)
+    latents, clip, raster = suites.sampling_cases(tiny)
     model = tiny.generator(torch.float32)
     weights = nbytes(*(p for block in model.blocks for p in block.parameters()))
     steps = tiny.latent_frames * len(tiny.pyramid)
     assert latents.workload.bytes > steps * weights and f"{steps} steps" in latents.workload.detail
     assert clip.workload.flops > latents.workload.flops and clip.workload.bytes > latents.workload.bytes
+    tokens = tiny.latent_frames * math.prod(tiny.pyramid.full)
+    assert f"{tokens} steps, {tokens} tokens" in raster.workload.detail, "next token: a call for each"
+    assert raster.workload.bytes > tokens * weights and raster.workload.flops < latents.workload.flops
+    (frames,) = {latent.shape for latent in raster.workload.run()}
+    assert frames == (1, tiny.tokenizer_config.latent_dim, 1, *tiny.pyramid.full)
 
 
 def test_shares_of_the_ceiling():

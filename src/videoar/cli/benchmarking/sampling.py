@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,32 +16,36 @@ from videoar.generator.model import VideoAR
 from videoar.sampling.generate import generate
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.raster import sampler_of
+from videoar.sampling.sampler import SamplingOptions
 from videoar.tokenizer.model import VideoTokenizer
 
 
 def sampling_cases(s: Setting, compiled: bool = False, graphs: bool = False) -> Iterator[Case]:
-    """A whole clip: the (t, k) loop alone, and with decoding; guided as the setting says.
+    """A whole clip: the (t, k) loop alone, and with decoding; guided as the setting says. Plain, also what VideoAR
+    improves on: the loop of a next-token model of the same size.
 
     Args:
         compiled: fuse the blocks of a step with torch.compile. graphs: replay CUDA graphs.
     """
+    way = "".join(["_compiled"] * compiled + ["_graphs"] * graphs)
+    yield from _cases(s, {f"latents{way}": "latents", f"clip{way}": "clip"}, compiled, graphs)
+    if not way:
+        yield from _cases(replace(s, order="raster"), {"raster": "latents"})
+
+
+def _cases(s: Setting, jobs: dict[str, str], compiled: bool = False, graphs: bool = False) -> Iterator[Case]:
+    """Cases by name, each a method of `Sampling`."""
     model, tokenizer = s.generator(s.dtype).eval(), s.tokenizer(s.dtype).eval()
-    moved = _least_bytes(s, model.blocks)
     job = Sampling(s, model, tokenizer, FrameGraphs() if graphs else None)
     counted = Sampling(s.meta, s.meta.generator(s.dtype), s.meta.tokenizer(s.dtype))
     if compiled:
         model.compile_steps()
-    way = "".join(["_compiled"] * compiled + ["_graphs"] * graphs)
     detail = f"{s.shapes}, {s.steps} steps, {s.tokens // s.batch} tokens, guidance {s.guidance}"
-    run: dict[str, tuple[Callable[[], object], Callable[[], object], int]] = {
-        "latents": (job.latents, counted.latents, moved),
-        "clip": (job.clip, counted.clip, moved + nbytes(*tokenizer.decoder.parameters())),
-    }
-    for name, (timed, twin, traffic) in run.items():
-        yield Case(
-            "sampling", Workload(name + way, timed, count_flops(twin), traffic, detail), "clips", s.batch, s.dtype
-        )
+    for name, part in jobs.items():
+        moved = _least_bytes(s, model.blocks) + (nbytes(*tokenizer.decoder.parameters()) if part == "clip" else 0)
+        load = Workload(name, getattr(job, part), count_flops(getattr(counted, part)), moved, detail)
+        yield Case("sampling", load, "clips", s.batch, s.dtype)
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Sampling:
     def latents(self) -> object:
         """The (t, k) loop."""
         s = self.setting
-        make = LatentSampler if self.graphs is None else self.graphs.sampler
+        make = sampler_of(self.model) if self.graphs is None else self.graphs.sampler
         sampler = make(self.model, self.labels, s.pyramid, s.latent_frames, range(s.batch), self.options)
         return [frame.latent for frame in sampler.frames()]
 
@@ -75,6 +79,6 @@ def _least_bytes(s: Setting, blocks: nn.Module) -> int:
     """Weights once a step, and all visible keys and values of every step."""
     pyramid, config = s.pyramid, s.generator_config
     rows = s.batch * (2 if Guidance.of(s.guidance).guided else 1)
-    ends = [t * pyramid.length + part.stop for t in range(s.latent_frames) for part in pyramid.slices]
+    ends = [t * pyramid.length + part.stop for t in range(s.latent_frames) for part in pyramid.steps(s.order)]
     element = torch.empty(0, dtype=s.dtype).element_size()
     return s.steps * nbytes(*blocks.parameters()) + 2 * rows * config.width * config.depth * element * sum(ends)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.pyramid import Order, ScalePyramid
 from videoar.errors import UserError
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.model import VideoAR
@@ -36,6 +36,8 @@ class Setting:
     guidance: str = "ucf101"
     depth: int | None = None
     """Blocks of the generator, fewer than the preset's where memory is short; None: the preset's."""
+    order: Order = "scales"
+    """`raster`: the next-token baseline, whose tokenizer has a single scale."""
 
     def __post_init__(self) -> None:
         GeneratorConfig.preset(self.preset)
@@ -54,9 +56,9 @@ class Setting:
 
     @property
     def pyramid(self) -> ScalePyramid:
-        """The scales of a frame."""
-        ratio = self.tokenizer_config.spatial_ratio
-        return ScalePyramid.default(self.size[0] // ratio, self.size[1] // ratio)
+        """The scales of a frame; the latent grid alone in raster order."""
+        grid = tuple(side // self.tokenizer_config.spatial_ratio for side in self.size)
+        return ScalePyramid((grid,)) if self.order == "raster" else ScalePyramid.default(*grid)
 
     @property
     def latent_frames(self) -> int:
@@ -95,13 +97,13 @@ class Setting:
     @property
     def steps(self) -> int:
         """Transformer calls of a clip."""
-        return self.latent_frames * len(self.pyramid)
+        return self.latent_frames * len(self.pyramid.steps(self.order))
 
     @property
     def generator_config(self) -> GeneratorConfig:
         """The preset, class-conditional whatever it says: nothing to download."""
         config = GeneratorConfig.preset(self.preset, num_classes=CLASSES, condition="class")
-        return replace(config, depth=self.depth or config.depth)
+        return replace(config, depth=self.depth or config.depth, order=self.order)
 
     def generator(self, dtype: torch.dtype) -> VideoAR:
         """The generator."""

@@ -121,8 +121,7 @@ def device_bytes(w: Weights, asked: Cluster, need: Need) -> dict[str, float]:
     """Memory of one device under FSDP2 (configs/hardware/fsdp.yaml), part by part.
 
     Weights, gradients, moments and averaged weights are float32 and sharded. A block is gathered in bfloat16 for its
-    turn, the next one meanwhile; its gradients are reduced in float32. AdamW's update holds one more float32 copy of
-    the shard, when activations are gone, so only the larger of the two counts.
+    turn, the next one meanwhile; its gradients are reduced in float32. AdamW's update is fused and makes no copies.
     """
     shard = w.all / asked.devices
     gathered = 2 * (2 * w.block + w.rest)
@@ -136,7 +135,7 @@ def device_bytes(w: Weights, asked: Cluster, need: Need) -> dict[str, float]:
         "frozen tokenizer, float32, whole": 4.0 * w.tokenizer,
         "two gathered blocks and the rest, bfloat16": float(gathered),
         "gradients of a block on their way": float(reducing),
-        "activations with checkpointing, or the update's copy": max(float(activations), 4 * shard),
+        "activations with checkpointing": float(activations),
     }
 
 

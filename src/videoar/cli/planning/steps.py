@@ -50,7 +50,6 @@ class Learner:
         self.network = network
         self.optimizer = make_adamw(network, OptimConfig())
         for group in self.optimizer.param_groups:
-            group["foreach"] = True  # what AdamW chooses on a GPU
             for parameter in group["params"]:
                 parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path, help="folder of the sweep")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="folders in the copied commands")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     runs = {"tokenizer": args.sweep / "prepare" / "tokenizer", "generator": args.sweep / "seed0"}
@@ -51,8 +51,15 @@ def main() -> None:
         (args.sweep / "seed0" / "commands.sh", "commands_generator.sh"),
     ):
         if source.is_file():
-            shutil.copyfile(source, args.out / name)
+            (args.out / name).write_text(renamed(source.read_text(encoding="utf-8"), args.rename), encoding="utf-8")
     print(json.dumps(report, indent=2))
+
+
+def renamed(text: str, pairs: list[str]) -> str:
+    """`text` with each OLD replaced by its NEW: commands as others would type them, not a machine's scratch folders."""
+    for old, new in (pair.split("=", 1) for pair in pairs):
+        text = text.replace(old, new)
+    return text
 
 
 def plot(scalars: dict[str, Any], path: Path) -> None:

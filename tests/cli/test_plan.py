@@ -29,9 +29,7 @@ def small(monkeypatch):
     thin = TokenizerConfig(8, 8, (1, 1, 1), res_blocks=1, patch=4, norm_groups=4)
     monkeypatch.setitem(tokenizer_config.PRESETS, "small", thin)
     monkeypatch.setattr(needs, "BATCHES", (1, 4))
-    critic = partial(
-        VideoDiscriminator, DiscriminatorConfig(channels=16)
-    )  # wide kernels' scratch memory is not counted
+    critic = partial(VideoDiscriminator, DiscriminatorConfig(channels=16))  # kernels' scratch memory is not counted
     monkeypatch.setattr(steps, "VideoDiscriminator", critic)
     return Setting("small", CPU, torch.bfloat16, frames=5, size=(64, 64), batch=3)
 

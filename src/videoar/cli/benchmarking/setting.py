@@ -57,8 +57,9 @@ class Setting:
     @property
     def pyramid(self) -> ScalePyramid:
         """The scales of a frame; the latent grid alone in raster order."""
-        grid = tuple(side // self.tokenizer_config.spatial_ratio for side in self.size)
-        return ScalePyramid((grid,)) if self.order == "raster" else ScalePyramid.default(*grid)
+        ratio = self.tokenizer_config.spatial_ratio
+        height, width = self.size[0] // ratio, self.size[1] // ratio
+        return ScalePyramid(((height, width),)) if self.order == "raster" else ScalePyramid.default(height, width)
 
     @property
     def latent_frames(self) -> int:

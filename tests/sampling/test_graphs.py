@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -111,7 +112,10 @@ def test_a_frame_is_sampled_without_the_host(window):
         with Transfers() as transfers:
             sampler._sample_frame(t)
         assert transfers.found == []
-    for send in (lambda: torch.tensor([1, 2], device="meta"), lambda: torch.zeros(2).to("meta")):
+    sends = [lambda: torch.zeros(2).to("meta")]
+    if TorchVersion(torch.__version__) >= "2.12":  # before, no mode saw torch.tensor
+        sends.append(lambda: torch.tensor([1, 2], device="meta"))
+    for send in sends:
         with Transfers() as transfers:
             send()
         assert transfers.found, "the check sees what is sent to the device"

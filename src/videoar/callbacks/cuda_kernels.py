@@ -13,10 +13,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.flop_counter import FlopCounterMode
 
 from videoar import kernels
-from videoar.callbacks.kernel_timing import Workload, clock, measure, measure_roofline, nbytes, result
+from videoar.callbacks.kernel_timing import Workload, clock, flop_counter, measure, measure_roofline, nbytes, result
 from videoar.data.files import atomic_path
 from videoar.sampling.given import latent_frames
 from videoar.sampling.guidance import Guidance
@@ -149,7 +148,7 @@ class CUDAKernelBenchmark(Callback):
                 pass
             generator.train(training)
 
-        with kernels.without(*kernels.NAMES), FlopCounterMode(display=False) as counter:  # it knows torch's own only
+        with kernels.without(*kernels.NAMES), flop_counter() as counter:  # packed layers are not counted
             sample()
         weights = nbytes(*(p for block in generator.blocks for p in block.parameters()))
         detail = f"mean of {steps} calls, {pyramid.sequence_length(frames)} tokens, guided"

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,19 @@ def result(timings: list[Timing], roofline: Roofline, device: torch.device, dtyp
         "roofline": asdict(roofline),
         "kernels": {timing.name: asdict(timing) for timing in timings},
     }
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts matrix products, convolutions and attentions, also of CPU operators that torch's counter may not know."""
+    aten = torch.ops.aten
+    cpu: Any = {
+        aten.mkldnn_convolution: lambda x, w, *_, out_shape: conv_flop_count(x, w, out_shape),
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+        ),
+    }
+    return FlopCounterMode(display=False, custom_mapping=cpu)
 
 
 def nbytes(*tensors: Tensor) -> int:

@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from videoar.callbacks.kernel_timing import Roofline, Timing, Workload, machine, measure, measure_roofline, seconds_of
+from videoar.callbacks.kernel_timing import (
+    Roofline,
+    Timing,
+    Workload,
+    flop_counter,
+    machine,
+    measure,
+    measure_roofline,
+    seconds_of,
+)
 from videoar.data.files import atomic_path
 from videoar.metrics.protocol import commit, versions
 
@@ -68,8 +76,7 @@ def ceilings(device: torch.device) -> dict[str, Roofline]:
 
 def count_flops(run: Callable[[], Any]) -> int:
     """Floating-point operations of the matrix products, convolutions and attentions of a call."""
-    ours: Any = {torch.ops.aten.mkldnn_convolution: lambda x, w, *_, out_shape: conv_flop_count(x, w, out_shape)}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ours) as counter:
+    with torch.no_grad(), flop_counter() as counter:
         run()
     return counter.get_total_flops()
 

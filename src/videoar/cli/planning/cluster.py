@@ -78,7 +78,7 @@ def plan(asked: Cluster, need: Need | None = None) -> dict[str, Any]:
     Args:
         need: of a training step with checkpointing on one device, its FLOPs without; None: counted now.
     """
-    setting = Setting(asked.preset, torch.device("cpu"), torch.bfloat16, asked.frames, asked.size, 1)
+    setting = Setting(asked.preset, torch.device("cuda"), torch.bfloat16, asked.frames, asked.size, 1)
     if need is None:
         need = training_need("generator", setting, checkpointing=True, flops=False)
         need = replace(need, flops=model_flops("generator", setting))

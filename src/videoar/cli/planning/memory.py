@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ def setting_of(preset: str, clip: tuple[int, tuple[int, int]], batch: int = 1, d
 def rows(jobs: Iterable[tuple[str, str, tuple[int, tuple[int, int]]]]) -> Iterator[dict[str, Any]]:
     """Count job after job; training without and with activation checkpointing."""
     for what, preset, clip in jobs:
-        setting = setting_of(preset, clip)
+        setting = setting_of(preset, clip, device="cuda")
         guidance = "text" if preset == "videoar-4b" else "ucf101"
         for checkpointing in (False,) if what == "sampling" else (False, True):
             if what == "sampling":
@@ -71,7 +71,7 @@ def checks(jobs: Iterable[tuple[str, Setting]]) -> Iterator[dict[str, Any]]:
     for what, setting in jobs:
         for checkpointing in (False, True):
             state, peak = measured_peak(what, setting, checkpointing)
-            need = training_need(what, replace(setting, device=torch.device("cpu")), checkpointing, flops=False)
+            need = training_need(what, setting, checkpointing, flops=False)
             yield {
                 "what": what,
                 "preset": setting.preset,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from videoar import kernels
+from videoar.callbacks.kernel_timing import flop_counter
 from videoar.cli.benchmarking.setting import Setting
 from videoar.cli.planning.live import LiveMemory, counting, fake
 from videoar.cli.planning.steps import RUNS, Mark, TrainingRun, Unmasked, conditions
@@ -67,13 +70,13 @@ class Need:
 
 
 def training_need(kind: str, setting: Setting, checkpointing: bool, flops: bool = True) -> Need:
-    """Count training steps of the `tokenizer` or the `generator` in bf16-mixed, without running them."""
-    with counting() as memory:
-        run = RUNS[kind](setting, fake, checkpointing)
+    """Count training steps of the `tokenizer` or the `generator` in bf16-mixed; needs no such device."""
+    with _counted(setting) as (memory, own):
+        run = RUNS[kind](own, fake, checkpointing)
         gc.collect()
         state = memory.restart()
         peaks = {batch: _phases(run.step, batch, memory) for batch in BATCHES}
-        counter = FlopCounterMode(display=False)
+        counter = flop_counter()
         if flops:
             with counter:
                 run.step(1, lambda phase: None)
@@ -84,10 +87,18 @@ def training_need(kind: str, setting: Setting, checkpointing: bool, flops: bool 
 
 def model_flops(kind: str, setting: Setting) -> int:
     """FLOPs of a training step on one clip without recomputation: what an MFU is counted with."""
-    with counting(), FlopCounterMode(display=False) as counter:
-        run = RUNS[kind](setting, fake, False)
+    with _counted(setting) as (_, own), flop_counter() as counter:
+        run = RUNS[kind](own, fake, False)
         run.step(1, lambda phase: None)
     return _operations(counter, run, setting)
+
+
+@contextmanager
+def _counted(setting: Setting) -> Iterator[tuple[LiveMemory, Setting]]:
+    """Count on fake CPU tensors what happens on the setting's device; a GPU has none of the twins of `kernels`."""
+    cpu = torch.device("cpu")
+    with kernels.without(*(() if setting.device == cpu else kernels.NAMES)), counting() as memory:
+        yield memory, replace(setting, device=cpu)
 
 
 def _operations(counter: FlopCounterMode, run: TrainingRun, setting: Setting) -> int:
@@ -151,7 +162,7 @@ def _sampled(setting: Setting, config: GeneratorConfig, guidance: str) -> Need:
         for batch in (1, 2):
             memory.restart()
             condition: Any = conditions(generator, batch)
-            with FlopCounterMode(display=False) as counter:
+            with flop_counter() as counter:
                 generate(generator, tokenizer, condition, setting.frames, setting.size, guidance=guidance)
             points.append((batch, memory.peak))
     count = sum(p.numel() for network in (generator, tokenizer) for p in network.parameters())

@@ -30,9 +30,11 @@ from videoar.data.curriculum import Stage
 from videoar.data.datamodule import MixedDataModule
 from videoar.data.datasets import Reading
 from videoar.data.items import Source
+from videoar.data.latents import write_latent
 from videoar.data.loader import Loading
 from videoar.data.readers import open_video
 from videoar.data.writers import write_mp4
+from videoar.generator.config import GeneratorConfig
 
 FILES = {"small": (33, 128, 128, 15), "ucf": (180, 240, 320, 25)}
 BATCH, FRAMES = 8, 17
@@ -126,6 +128,23 @@ def test_time_to_first_batch(benchmark, folders, workers):
 
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     record(benchmark.name, {"seconds": round(benchmark.stats["median"], 3)})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_cached_latents(benchmark, tmp_path, workers):
+    """Batches of 16 latents of videoar-l's clips, 17x128x128, as a generator's training reads them; clips a second."""
+    latent = torch.randn(GeneratorConfig.preset("videoar-l").latent_dim, 5, 8, 8)
+    for clip in range(512):
+        folder = tmp_path / f"class{clip % 8}"
+        folder.mkdir(exist_ok=True)
+        write_latent(folder / f"{clip:03d}.safetensors", latent)
+    stage = Stage(resolution=128, frames=FRAMES, batch_size=16)
+    loading = Loading(workers=workers, epoch_batches=64)
+    batches = iter(MixedDataModule(str(tmp_path), stage=stage, loading=loading).train_dataloader())
+    assert next(batches)["latent"].shape == (16, *latent.shape)
+    benchmark.pedantic(lambda: next(batches), rounds=60)
+    rates = {"clips_per_second": round(16 / benchmark.stats["mean"]), "kilobytes_a_clip": latent.nbytes / 1e3}
+    record(benchmark.name, rates)
 
 
 @pytest.mark.parametrize("name", ["demo", "atari"])

@@ -5,8 +5,10 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from videoar import kernels
@@ -16,6 +18,7 @@ from videoar.cli import main as cli
 from videoar.cli.benchmarking import suites
 from videoar.cli.benchmarking.measure import Case, count_flops, run_case
 from videoar.cli.benchmarking.setting import Setting
+from videoar.data.writers import write_mp4
 from videoar.errors import UserError
 from videoar.tokenizer.layers import conv3d
 
@@ -157,3 +160,22 @@ def test_the_gpu_suite_runs_at_tiny_sizes(tmp_path, capsys):
 
 def test_every_twin_can_be_turned_off_from_the_command_line():
     assert benchmark.TWINS == kernels.NAMES
+
+
+def test_a_sheet_shows_a_row_a_model(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("sample_sheet", REPOSITORY / "benchmarks" / "sample_sheet.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for model, grey in (("a", 50), ("b", 200)):
+        (tmp_path / model).mkdir()
+        for name in ("ms_pacman_00000", "ms_pacman_00001", "pong_00002"):
+            write_mp4(tmp_path / model / f"{name}.mp4", np.full((5, 32, 32, 3), grey, np.uint8), fps=5)
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "s.png"), f"one={tmp_path}/a", f"two={tmp_path}/b"])
+    module.main()
+    sheet = np.asarray(Image.open(tmp_path / "s.png"))
+    classes, frames, side = 2, 3, 32 + 2
+    assert sheet.shape[0] == 2 * side + 2 and sheet.shape[1] > classes * frames * side
+    for row, grey in enumerate((50, 200)):
+        assert abs(int(sheet[row * side + 16, -16, 0]) - grey) < 6
+    with pytest.raises(FileNotFoundError, match="no samples"):
+        module.videos(tmp_path, 0)

@@ -76,8 +76,7 @@ class OptimConfig:
 def make_adamw(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW over the network's trainable parameters; those of one dimension or none are not decayed.
 
-    Fused: one pass over weights, gradients and moments, without temporary copies; on a CPU nine times faster than
-    torch's default (docs/performance.md).
+    Fused: one pass over weights, gradients and moments, without temporary copies (docs/performance.md).
     """
     trainable = [p for p in network.parameters() if p.requires_grad]
     groups = [

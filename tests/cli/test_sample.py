@@ -148,6 +148,25 @@ def test_twenty_seconds_in_shots(place, tmp_path):
     assert (len(video), video.fps) == (160, 8)
 
 
+def test_videos_of_two_runs_are_never_mixed(place, tmp_path, capsys):
+    from videoar.metrics.folder import VideoFolder
+
+    out = tmp_path / "out"
+    assert sample(place, out, "--label", "pong", "--num", 2, "--frames", 5, "--grid") == 0
+    assert VideoFolder(out).names == ("pong_00000.mp4", "pong_00001.mp4")  # and not grid.gif
+    assert sample(place, out, "--label", "breakout", "--frames", 5) == 2
+    error = capsys.readouterr().err
+    assert "holds 5 videos already, e.g. grid.gif" in error and "--overwrite removes; choose another --out" in error
+    assert len(VideoFolder(out)) == 2
+    assert sample(place, out, "--label", "breakout", "--frames", 5, "--overwrite") == 0
+    assert "removed 2 videos of an earlier run" in capsys.readouterr().out
+    assert VideoFolder(out).names == ("breakout_00000.mp4",)
+    (out / "holiday.mp4").write_bytes((out / "breakout_00000.mp4").read_bytes())
+    assert sample(place, out, "--label", "pong", "--frames", 5, "--overwrite") == 2
+    assert "holiday.mp4, which no earlier run lists" in capsys.readouterr().err
+    assert (out / "holiday.mp4").is_file()
+
+
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [

@@ -115,6 +115,15 @@ def test_bad_input_is_one_line_and_writes_nothing(video, model, tmp_path, capsys
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
+def test_a_video_is_not_replaced_by_its_reconstruction(video, model, tmp_path, capsys):
+    before = video.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(video)
+    for same in (video, tmp_path / "link.mp4"):
+        assert call("reconstruct", video, same, "--model", model) == 2
+        assert "in.mp4 would be replaced by its reconstruction" in capsys.readouterr().err
+    assert video.read_bytes() == before
+
+
 def test_convert_refuses_an_existing_folder_and_a_wrong_file(video, tmp_path, capsys):
     assert call("convert", "infinity", video, tmp_path / "out") == 2
     assert "not a whole torch file" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     data, model = run.out / "data", run.out / "model"
     tokenizer_dir, generator_dir = run.out / "tokenizer", run.out / "generator"
     seed = ["--seed_everything", str(args.seed)]
-    shown = ["--out", str(run.out / "shipped"), "--seed", str(args.seed)]
+    shown = ["--out", str(run.out / "shipped"), "--overwrite", "--seed", str(args.seed)]
     run.command("shipped", "sample", "--num", "1", "--grid", "--fps", "15", *shown)
     print(f"\nSamples of the shipped VideoAR-Atari: {run.out / 'shipped' / 'grid.gif'}. Now a small one from nothing:")
     games = ["--games", args.games, "--clips-per-game", str(args.clips), "--test-clips", "4"]

@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
     source = Probe(args.input)
+    if Path(args.output).exists() and Path(args.output).samefile(args.input):
+        raise UserError(f"{args.input} would be replaced by its reconstruction; choose another output")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = _load(args.model).to(device, getattr(torch, args.dtype))
     total = min(source.length, args.frames or source.length)

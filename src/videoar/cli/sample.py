@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compile", action="store_true", help="compile the generator's steps: a minute first, then faster")
     add("--graphs", action="store_true", help="record CUDA graphs in the first batch and replay them in the others")
     add("--out", default="outputs/samples", metavar="DIR", help="folder for the results (default outputs/samples)")
+    add("--overwrite", action="store_true", help="remove the videos that an earlier run left in --out")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from videoar import __version__
-    from videoar.data.files import atomic_path
+    from videoar.cli.outputs import claim_folder
     from videoar.sampling.graphs import FrameGraphs
     from videoar.sampling.guidance import Guidance
     from videoar.sampling.sampler import SamplingOptions
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     if args.num < 1 or args.batch < 1:
         raise UserError(f"--num {args.num} and --batch {args.batch} must be at least 1")
+    claim_folder(Path(args.out), args.overwrite)
     generator, tokenizer = load_models(args.model)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, args.dtype)
@@ -107,25 +109,31 @@ def run(args: argparse.Namespace) -> int:
     jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
     prefix = _prefix(args, size)
     how = {"size": size, "options": options, "prefix": prefix, "graphs": graphs}
-    written: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
+    settings |= {"size": list(size), "device": device, "options": asdict(options)}
+    settings |= {"videoar": __version__, "torch": torch.__version__}
+    settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": []}
     videos: list[np.ndarray] = []
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
         which = f"{start + len(part)}/{len(jobs)}"
         files, clips = _sample_batch(args, generator, tokenizer, part, how, which)
-        written += files
+        settings["videos"] += files
+        settings["seconds_in_all"] = round(time.perf_counter() - started, 3)
+        _write_settings(args, settings)  # after every batch, so that an interrupted run can be told from others' files
         videos += clips if args.grid else []
     if args.grid:
         _write_grid(args, [str(value) for value, _ in jobs[:: args.num]], videos)
-    settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
-    settings |= {"size": list(size), "device": device, "options": asdict(options)}
-    settings |= {"videoar": __version__, "torch": torch.__version__}
-    settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": written}
-    settings["seconds_in_all"] = round(time.perf_counter() - started, 3)
-    with atomic_path(Path(args.out) / "samples.json") as path:
-        path.write_text(json.dumps(settings, indent=2, default=str) + "\n")
-    print(f"{len(written)} videos in {args.out}")
+    print(f"{len(jobs)} videos in {args.out}")
     return 0
+
+
+def _write_settings(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    from videoar.cli.outputs import SETTINGS
+    from videoar.data.files import atomic_path
+
+    with atomic_path(Path(args.out) / SETTINGS) as path:
+        path.write_text(json.dumps(settings, indent=2, default=str) + "\n")
 
 
 def _guidance(args: argparse.Namespace, generator: VideoAR, kind: Any) -> Any:

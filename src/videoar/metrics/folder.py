@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from videoar.data.files import VIDEO_SUFFIXES
+from videoar.data.files import VIDEO_SUFFIXES, read_text, walk
 from videoar.data.readers import Reader, open_video
 from videoar.errors import UserError
 from videoar.metrics.preprocess import from_bytes, resize_video
@@ -58,7 +58,8 @@ class VideoFolder:
     """The videos of a folder and all its subfolders, or those that a list file names, in sorted order.
 
     A list file (`testlist01.txt`) has one path a line, relative to its own folder, perhaps followed by a class number.
-    Of a GIF and another video file with the same name (as `videoar sample` writes them) the GIF is left out.
+    Of a GIF and another video file with the same name (as `videoar sample` writes them) the GIF is left out, and so is
+    `grid.gif` beside that command's `samples.json`.
 
     Raises:
         UserError: no folder, no video in it, or a listed file that is not there.
@@ -72,8 +73,8 @@ class VideoFolder:
             return
         if not self.path.is_dir():
             raise UserError(f"no folder at {self.path}")
-        files = (p for p in self.path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-        found = {p.relative_to(self.path).as_posix() for p in files if not p.name.startswith(".")}
+        files = (p for p in walk(self.path, VIDEO_SUFFIXES) if not _is_grid(p))
+        found = {p.relative_to(self.path).as_posix() for p in files}
         videos = {stem_of(name) for name in found if not name.lower().endswith(".gif")}
         found = {name for name in found if not (name.lower().endswith(".gif") and stem_of(name) in videos)}
         if not found:
@@ -97,12 +98,16 @@ class VideoFolder:
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats)]
 
 
+def _is_grid(path: Path) -> bool:
+    return path.name == "grid.gif" and (path.parent / "samples.json").is_file()
+
+
 def _listed(path: Path) -> tuple[str, ...]:
     """The paths in a list file."""
     if not path.is_file():
         raise UserError(f"no list of videos at {path}")
     names = set()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         name, _, number = line.strip().rpartition(" ")
         if line.strip():
             names.add(name if name and number.isdigit() else line.strip())

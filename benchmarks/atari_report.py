@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from videoar.cli.sweeps.collect import read_scalars
-from videoar.metrics.plots import save_figure
+from videoar.evaluation.plots import save_figure
+from videoar.sweeps.collect import read_scalars
 
 CURVES = {
     "tokenizer": ("val/psnr", "val/motion_ratio", "val/temporal_error", "train/loss"),

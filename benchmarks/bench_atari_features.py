@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videoar.data.files import atomic_path
+from videoar.evaluation.clips import read_clip
+from videoar.evaluation.folders import VideoFolder
+from videoar.evaluation.protocol import Protocol
 from videoar.metrics.features.atari import load_atari
-from videoar.metrics.folder import VideoFolder, read_clip
 from videoar.metrics.frechet import Moments, frechet_distance
 from videoar.metrics.preprocess import frames_of
-from videoar.metrics.protocol import Protocol
 
 
 def blur(video: Tensor, factor: int) -> Tensor:

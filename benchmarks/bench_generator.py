@@ -13,9 +13,9 @@ from functools import cache
 import pytest
 import torch
 
-from videoar.callbacks.kernel_timing import measure_roofline
-from videoar.cli.benchmarking import suites
-from videoar.cli.benchmarking.setting import Setting
+from videoar.benchmarking import suites
+from videoar.benchmarking.setting import Setting
+from videoar.benchmarking.timing import measure_roofline
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32

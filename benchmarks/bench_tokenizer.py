@@ -22,8 +22,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from videoar import TokenizerConfig, VideoTokenizer
-from videoar.callbacks.kernel_timing import measure_roofline
-from videoar.cli.benchmarking.memory import freed_at_once, peak_memory
+from videoar.benchmarking.memory import freed_at_once, peak_memory
+from videoar.benchmarking.timing import measure_roofline
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "videoar")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -4,16 +4,16 @@ import time
 
 import torch
 
-from videoar.callbacks import kernel_timing
-from videoar.cli.benchmarking.measure import _processor
-from videoar.metrics.protocol import commit, versions
+from videoar.benchmarking import timing
+from videoar.benchmarking.measure import _processor
+from videoar.provenance import commit, versions
 
 
 def pytest_configure(config):
     if config.getoption("benchmark_timer", None) is not None and "process_time" in str(
         config.getoption("benchmark_timer")
     ):
-        kernel_timing.CPU_CLOCK = time.process_time  # ceilings by the same clock
+        timing.CPU_CLOCK = time.process_time  # ceilings by the same clock
 
 
 def pytest_benchmark_update_json(output_json):

@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from videoar.cli.benchmarking import measure, suites
-from videoar.cli.benchmarking.measure import Case, Figure
-from videoar.cli.benchmarking.sampling import sampling_cases
-from videoar.cli.benchmarking.setting import Setting
+from videoar.benchmarking import measure, suites
+from videoar.benchmarking.measure import Case, Figure
+from videoar.benchmarking.sampling import sampling_cases
+from videoar.benchmarking.setting import Setting
 from videoar.errors import UserError
 
 Part = tuple[str, Callable[[], Iterator[Case]]]

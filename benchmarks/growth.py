@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from videoar import GeneratorConfig, ScalePyramid, TokenizerConfig, VideoAR, VideoTokenizer
-from videoar.callbacks import kernel_timing
-from videoar.callbacks.kernel_timing import Roofline, Workload, measure_roofline, nbytes, seconds_of
-from videoar.cli.benchmarking.measure import _processor, count_flops
-from videoar.cli.benchmarking.memory import freed_at_once, peak_memory
+from videoar.benchmarking import timing
+from videoar.benchmarking.measure import _processor, count_flops
+from videoar.benchmarking.memory import freed_at_once, peak_memory
+from videoar.benchmarking.timing import Roofline, Workload, measure_roofline, nbytes, seconds_of
 from videoar.data.files import atomic_path
-from videoar.metrics.protocol import commit, versions
+from videoar.provenance import commit, versions
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.sampler import LatentSampler, SamplingOptions
 
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     args = parser.parse_args(argv)
     device, began = torch.device(args.device), time.monotonic()
-    kernel_timing.CPU_CLOCK = time.process_time if args.cpu_time else time.perf_counter
+    timing.CPU_CLOCK = time.process_time if args.cpu_time else time.perf_counter
     if args.cpu_time:
         torch.set_num_threads(1)
     roof = measure_roofline(device, torch.float32)
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     machine = f"{name}, {torch.get_num_threads()} threads" if device.type == "cpu" else name
     content = {
         "machine": machine,
-        "clock": kernel_timing.clock(device),
+        "clock": timing.clock(device),
         "versions": versions(),
         "commit": commit(),
         "seconds": round(time.monotonic() - began, 1),

@@ -1,4 +1,4 @@
-"""For the tests of training, callbacks and command line: the smallest real modules, and a Trainer to run them."""
+"""For the tests of several rooms: the smallest real modules, a Trainer to run them, and videos to measure."""
 
 from __future__ import annotations
 
@@ -164,6 +164,19 @@ def gradients(monkeypatch) -> dict[str, list[torch.Tensor]]:
 
     monkeypatch.setattr(module, "make_adamw", spy)
     return seen
+
+
+@pytest.fixture
+def clip() -> Callable[..., torch.Tensor]:
+    """Random smooth videos [B, 3, T, H, W] in [-1, 1] that move one pixel a frame."""
+
+    def make(batch: int = 2, frames: int = 5, size: tuple[int, int] = (32, 40), seed: int = 0) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        coarse = torch.rand(batch, 3, 8, 8, generator=generator) * 1.8 - 0.9
+        image = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+        return torch.stack([image.roll(t, -1) for t in range(frames)], dim=2)
+
+    return make
 
 
 WORDS = ["a", "red", "ball", "bounces", "over", "the", "blue", "paddle", "twice", "</s>", "<pad>", "<unk>"]

@@ -14,6 +14,7 @@ ORDER = [
     {"errors"},
     {"shipped"},
     {"pretrained"},
+    {"provenance"},
     {"kernels"},
     {"bits"},
     {"tokenizer", "generator"},
@@ -22,7 +23,11 @@ ORDER = [
     {"data"},
     {"metrics"},
     {"training"},
+    {"evaluation"},
+    {"benchmarking"},
     {"callbacks"},
+    {"planning"},
+    {"sweeps"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from videoar import GeneratorConfig, TokenizerConfig, VideoAR, VideoTokenizer
+from videoar.benchmarking.timing import Roofline, Workload, clock, measure, seconds_of
 from videoar.callbacks.cuda_kernels import CUDAKernelBenchmark
-from videoar.callbacks.kernel_timing import Roofline, Workload, clock, measure, seconds_of
 
 CPU = torch.device("cpu")
 
@@ -69,7 +69,7 @@ def test_share_of_the_roofline() -> None:
 
 def test_time_is_the_median_of_single_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [0.1] * 8 + [0.5, 0.9]
-    monkeypatch.setattr("videoar.callbacks.kernel_timing.seconds_of", lambda *args: taken)
+    monkeypatch.setattr("videoar.benchmarking.timing.seconds_of", lambda *args: taken)
     workload = Workload("w", lambda: None, flops=2e9, bytes=1e9, detail="", calls=10)
     timing = measure(workload, CPU, Roofline(1.0, 100.0), repeats=10, warmup=0)
     assert timing.median_ms == pytest.approx(10) and timing.low_ms == pytest.approx(10)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from videoar import kernels
-from videoar.callbacks.kernel_timing import Workload, clock, flop_counter, measure, measure_roofline, nbytes, result
+from videoar.benchmarking.timing import Workload, clock, flop_counter, measure, measure_roofline, nbytes, result
 from videoar.data.files import atomic_path
 from videoar.sampling.given import latent_frames
 from videoar.sampling.guidance import Guidance
@@ -86,7 +86,7 @@ class CUDAKernelBenchmark(Callback):
 
     @torch.no_grad()
     def run(self, module: Any) -> dict[str, Any]:
-        """All timings of a TokenizerModule or GeneratorModule, as plain data (see `kernel_timing.result`)."""
+        """All timings of a TokenizerModule or GeneratorModule, as plain data (see `timing.result`)."""
         device = next(module.network.parameters()).device
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         roofline = measure_roofline(device, dtype)

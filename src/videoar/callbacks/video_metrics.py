@@ -16,8 +16,8 @@ from videoar.losses.perceptual import Perceptual
 from videoar.metrics.bits import CodebookUsage
 from videoar.metrics.features.registry import load_features
 from videoar.metrics.frechet import FrechetVideoDistance
-from videoar.metrics.protocol import commit, versions
 from videoar.metrics.reconstruction import LPIPS, SSIM
+from videoar.provenance import commit, versions
 from videoar.sampling.generate import generate
 
 log = logging.getLogger(__name__)

@@ -55,11 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from videoar import kernels
-    from videoar.callbacks import kernel_timing
-    from videoar.cli.benchmarking import measure, suites
-    from videoar.cli.benchmarking.setting import Setting
+    from videoar.benchmarking import measure, suites, timing
+    from videoar.benchmarking.setting import Setting
 
-    kernel_timing.CPU_CLOCK = time.process_time if args.cpu_time else time.perf_counter
+    timing.CPU_CLOCK = time.process_time if args.cpu_time else time.perf_counter
     if args.cpu_time:
         torch.set_num_threads(1)
     device = torch.device(_device(args.device))

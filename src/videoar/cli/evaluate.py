@@ -25,10 +25,10 @@ from videoar.cli.samples import write_samples
 from videoar.errors import UserError
 
 if TYPE_CHECKING:
+    from videoar.evaluation.models import ModelTwin
+    from videoar.evaluation.plan import Options, Progress
+    from videoar.evaluation.protocol import Protocol
     from videoar.metrics.features.base import FeatureNet
-    from videoar.metrics.models import ModelTwin
-    from videoar.metrics.plan import Options, Progress
-    from videoar.metrics.protocol import Protocol
     from videoar.metrics.vbench.registry import Dimensions
 
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give --real to compare with, or --vbench for what needs no real videos")
     from rich.progress import Progress
 
-    from videoar.metrics.evaluate import evaluate
+    from videoar.evaluation.evaluate import evaluate
 
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
@@ -131,7 +131,7 @@ def _pairs(items: list[str], option: str) -> dict[str, str]:
 def _protocol(args: argparse.Namespace) -> Protocol:
     import yaml
 
-    from videoar.metrics.protocol import Protocol
+    from videoar.evaluation.protocol import Protocol
 
     changes = {key: yaml.safe_load(value) for key, value in _pairs(args.set, "--set").items()}
     return Protocol.load(args.protocol).with_(changes, source="--set")
@@ -139,7 +139,7 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 def _twin(path: str) -> ModelTwin:
     """The tokenizer of a checkpoint or folder, with the generator if it holds one."""
-    from videoar.metrics.models import ModelTwin
+    from videoar.evaluation.models import ModelTwin
     from videoar.pretrained import shipped_model
     from videoar.training.checkpoint import load_models, load_tokenizer, read_checkpoint
 
@@ -178,8 +178,8 @@ def _dimensions(args: argparse.Namespace) -> Dimensions | None:
 
 
 def _options(args: argparse.Namespace, progress: Progress) -> Options:
-    from videoar.metrics.cache import default_cache
-    from videoar.metrics.plan import Options
+    from videoar.evaluation.cache import default_cache
+    from videoar.evaluation.plan import Options
 
     if args.batch < 1:
         raise UserError(f"--batch must be at least 1, got {args.batch}")

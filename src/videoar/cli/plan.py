@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def _memory(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
     from rich.progress import track
 
-    from videoar.cli.planning import memory
+    from videoar.planning import memory
 
     jobs = memory.JOBS
     if args.preset is not None:
@@ -96,7 +96,7 @@ def _memory(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, 
 
 
 def _cluster(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
-    from videoar.cli.planning.cluster import Cluster, markdown, plan
+    from videoar.planning.cluster import Cluster, markdown, plan
 
     names = {field.name for field in fields(Cluster)} - {"size"}
     content = plan(Cluster(size=size, **{name: getattr(args, name) for name in names}))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from videoar.errors import UserError
 
 if TYPE_CHECKING:
+    from videoar.evaluation.protocol import Protocol
     from videoar.generator.model import VideoAR
-    from videoar.metrics.protocol import Protocol
     from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -32,8 +32,8 @@ def _of_classes(
     """One sample for each real clip, of its class."""
     from rich.progress import Progress
 
-    from videoar.metrics.folder import VideoFolder
-    from videoar.metrics.samples import SampleSettings, sample_like
+    from videoar.evaluation.folders import VideoFolder
+    from videoar.evaluation.samples import SampleSettings, sample_like
 
     folder, settings = Path(args.fake[0]), SampleSettings(args.frames, size, args.seed, args.guidance)
     with Progress(transient=True) as bar:
@@ -49,7 +49,7 @@ def _of_prompts(
     """The samples of all prompts, in VBench's layout."""
     from rich.progress import track
 
-    from videoar.metrics.vbench.layout import VBenchFolder, read_prompts
+    from videoar.evaluation.vbench_folder import VBenchFolder, read_prompts
     from videoar.sampling.generate import generate
 
     folder = VBenchFolder(args.fake[0], read_prompts(args.prompts), args.samples)

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from videoar.errors import UserError
 
 if TYPE_CHECKING:
-    from videoar.cli.sweeps.launch import Job, Launcher
-    from videoar.cli.sweeps.report import Outcome
-    from videoar.cli.sweeps.show import View
-    from videoar.cli.sweeps.spec import Child, Sweep
+    from videoar.sweeps.launch import Job, Launcher
+    from videoar.sweeps.report import Outcome
+    from videoar.sweeps.show import View
+    from videoar.sweeps.spec import Child, Sweep
 
 POLL_S = 0.1
 
@@ -47,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not finished yet; write results.csv, results.md and results.png."""
-    from videoar.cli.sweeps.launch import make_launcher
-    from videoar.cli.sweeps.overrides import load_value
-    from videoar.cli.sweeps.report import markdown, write_results
-    from videoar.cli.sweeps.show import View
-    from videoar.cli.sweeps.spec import load_sweep
+    from videoar.sweeps.launch import make_launcher
+    from videoar.sweeps.overrides import load_value
+    from videoar.sweeps.report import markdown, write_results
+    from videoar.sweeps.show import View
+    from videoar.sweeps.spec import load_sweep
 
     for pair in args.set:
         if "=" not in pair:
@@ -101,7 +101,7 @@ def _show_plan(sweep: Sweep) -> None:
 
 
 def _write_folders(sweep: Sweep) -> None:
-    from videoar.cli.sweeps.child import write_child
+    from videoar.sweeps.child import write_child
 
     for child in [*([sweep.prepare] if sweep.prepare else []), *sweep.children]:
         write_child(child, sweep.out / child.name)
@@ -143,8 +143,8 @@ def _run_all(
 
 
 def _finished(child: Child, folder: Path) -> Outcome | None:
-    from videoar.cli.sweeps.child import result_of
-    from videoar.cli.sweeps.report import Outcome
+    from videoar.sweeps.child import result_of
+    from videoar.sweeps.report import Outcome
 
     result = result_of(folder)
     if result is None:
@@ -153,9 +153,9 @@ def _finished(child: Child, folder: Path) -> Outcome | None:
 
 
 def _failed(child: Child, folder: Path) -> Outcome:
-    from videoar.cli.sweeps.child import tail
-    from videoar.cli.sweeps.launch import failure
-    from videoar.cli.sweeps.report import Outcome
+    from videoar.sweeps.child import tail
+    from videoar.sweeps.launch import failure
+    from videoar.sweeps.report import Outcome
 
     return Outcome(child, "failed", error=failure(folder), log=tuple(tail(folder)))
 

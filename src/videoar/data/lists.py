@@ -1,10 +1,11 @@
-"""CSV, TSV and JSONL lists of clips."""
+"""CSV, TSV and JSONL lists of clips, and the plain lists of UCF-101 (`testlist01.txt`)."""
 
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
+from videoar.data.files import read_text
 from videoar.data.items import SPLITS, Item
 from videoar.errors import UserError
 
@@ -49,3 +50,22 @@ def _listed_item(source: Path, number: int, row: dict[str, Any]) -> Item:
         raise UserError(f"{where}: {error}") from error
     caption = str(row.get("caption") or label or "")
     return Item(str(path), label, caption, split, frames, fps, (height, width) if height else None)
+
+
+def listed_videos(path: Path) -> tuple[str, ...]:
+    """The paths in a plain list, sorted: one a line, relative to its own folder, perhaps followed by a class number.
+
+    Raises:
+        UserError: no file, no path in it, or a listed file that is not there.
+    """
+    if not path.is_file():
+        raise UserError(f"no list of videos at {path}")
+    names = set()
+    for line in read_text(path).splitlines():
+        name, _, number = line.strip().rpartition(" ")
+        if line.strip():
+            names.add(name if name and number.isdigit() else line.strip())
+    missing = sorted(name for name in names if not (path.parent / name).is_file())
+    if missing or not names:
+        raise UserError(f"{path} lists {len(names)} videos, {len(missing)} are missing, e.g. {''.join(missing[:1])!r}")
+    return tuple(sorted(names))

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videoar.data.lists import listed_videos
 from videoar.data.readers import open_video
 from videoar.errors import UserError
 from videoar.metrics.features.atari import ARRANGEMENTS, SIZE, AtariFeatures, rearrange
-from videoar.metrics.folder import VideoFolder
 from videoar.metrics.preprocess import from_bytes, resize_video
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,12 @@ class Split:
 
 def read_split(path: Path, classes: list[str], backend: str = "decord") -> Split:
     """All clips of a list file; the class is the folder that a clip lies in."""
-    folder = VideoFolder(path)
     clips, labels = [], []
-    for name in folder.names:
+    for name in listed_videos(path):
         label = name.split("/")[0]
         if label not in classes:
             raise UserError(f"{path}: {name} is of class {label!r}, which has no training clip")
-        reader = open_video(folder.path / name, backend)
+        reader = open_video(path.parent / name, backend)
         frames = reader.get(range(len(reader)))
         if frames.shape[1:3] != (SIZE, SIZE):
             video = resize_video(from_bytes(frames), (SIZE, SIZE), "short_side_crop_antialias")[0]
@@ -81,7 +80,7 @@ def draw(split: Split, index: Tensor, frames: int, rng: torch.Generator | None) 
 
 def train(data: Path, out: Path, recipe: Recipe) -> dict[str, object]:
     """Train, test, save; returns what config.json says beside classes and width."""
-    listed = VideoFolder(data / "trainlist01.txt").names
+    listed = listed_videos(data / "trainlist01.txt")
     classes = sorted({name.split("/")[0] for name in listed})
     splits = [read_split(data / f"{name}list01.txt", classes) for name in ("train", "test")]
     log.info("%d training and %d test clips of %d games", len(splits[0].clips), len(splits[1].clips), len(classes))

@@ -1,0 +1,121 @@
+"""Folders of videos: which files an evaluation reads, which real and generated ones belong together, and bad files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from videoar.data.files import VIDEO_SUFFIXES, walk
+from videoar.data.lists import listed_videos
+from videoar.errors import UserError
+from videoar.evaluation.protocol import Protocol
+
+Item = TypeVar("Item", str, tuple[str, str])
+Out = TypeVar("Out")
+
+
+@dataclass
+class Skips:
+    """Files that could not be used, with the reason; too many of them end the run.
+
+    Args:
+        limit: largest share of `expected` files that may be skipped.
+    """
+
+    expected: int
+    limit: float
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, reason: str) -> None:
+        """Count one file; UserError when the share passes the limit."""
+        self.reasons[name] = reason
+        if len(self.reasons) > self.limit * self.expected:
+            shown = "; ".join(f"{n}: {r}" for n, r in list(self.reasons.items())[:3])
+            raise UserError(
+                f"{len(self.reasons)} of {self.expected} videos cannot be used, more than {self.limit:.0%} "
+                f"(--max-skipped): {shown}"
+            )
+
+
+class VideoFolder:
+    """The videos of a folder and all its subfolders, or those that a list file names, in sorted order.
+
+    A list file (`testlist01.txt`) has one path a line, relative to its own folder, perhaps followed by a class number.
+    Of a GIF and another video file with the same name (as `videoar sample` writes them) the GIF is left out, and so is
+    `grid.gif` beside that command's `samples.json`.
+
+    Raises:
+        UserError: no folder, no video in it, or a listed file that is not there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix == ".txt":
+            self.names = listed_videos(self.path)
+            self.path = self.path.parent
+            return
+        if not self.path.is_dir():
+            raise UserError(f"no folder at {self.path}")
+        files = (p for p in walk(self.path, VIDEO_SUFFIXES) if not _is_grid(p))
+        found = {p.relative_to(self.path).as_posix() for p in files}
+        videos = {stem_of(name) for name in found if not name.lower().endswith(".gif")}
+        found = {name for name in found if not (name.lower().endswith(".gif") and stem_of(name) in videos)}
+        if not found:
+            raise UserError(f"no videos in {self.path} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
+        self.names = tuple(sorted(found))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def chosen(self, protocol: Protocol) -> tuple[str, ...]:
+        """The names the protocol takes, sorted."""
+        if protocol.videos is None or protocol.videos >= len(self.names):
+            return self.names
+        if protocol.select == "first":
+            return self.names[: protocol.videos]
+        return tuple(sorted(random.Random(protocol.seed).sample(self.names, protocol.videos)))
+
+    def fingerprint(self, names: Sequence[str]) -> list[tuple[str, int, int]]:
+        """(name, bytes, time of change) of files: changes when a file does."""
+        stats = [(self.path / name).stat() for name in names]
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats)]
+
+
+def _is_grid(path: Path) -> bool:
+    return path.name == "grid.gif" and (path.parent / "samples.json").is_file()
+
+
+def stem_of(name: str) -> str:
+    """A file's path without its suffix: what pairs a generated video with a real one."""
+    return name.rsplit(".", 1)[0]
+
+
+def readable(items: Sequence[Item], read: Callable[[Item], Out], skips: Skips) -> Iterator[Out]:
+    """`read(item)` of every item; a bad file is counted in `skips` and left out."""
+    for item in items:
+        try:
+            result = read(item)
+        except (ValueError, OSError, RuntimeError) as error:  # decoders and unfit files; bugs pass through
+            skips.add(item if isinstance(item, str) else str(item[0]), " ".join(str(error).split())[:200])
+            continue
+        yield result
+
+
+def pair_names(real: Sequence[str], fake: Sequence[str]) -> list[tuple[str, str]]:
+    """(real, fake) names whose paths without suffix agree.
+
+    Raises:
+        UserError: a file of one side has no twin on the other.
+    """
+    by_stem = [{stem_of(name): name for name in side} for side in (real, fake)]
+    only_real, only_fake = by_stem[0].keys() - by_stem[1].keys(), by_stem[1].keys() - by_stem[0].keys()
+    if not only_real and not only_fake:
+        return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
+    example = sorted(only_real or only_fake)[0]
+    raise UserError(
+        f"the files do not pair by name: {len(real)} real and {len(fake)} generated videos, "
+        f"{len(only_real)} only real, {len(only_fake)} only generated, e.g. {example!r}"
+    )

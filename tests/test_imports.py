@@ -12,6 +12,7 @@ import videoar
 SOURCE = Path(videoar.__file__).parent
 ORDER = [
     {"errors"},
+    {"motion"},
     {"shipped"},
     {"pretrained"},
     {"provenance"},

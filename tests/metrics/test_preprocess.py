@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from videoar.metrics.preprocess import check_video, from_bytes, resize_frames, resize_video, to_bytes
+from videoar.metrics.preprocess import check_video, from_bytes, resize_frames, resize_video
+from videoar.motion import levels
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_round_off_beyond_one_is_clamped() -> None:
 
 def test_every_byte_survives_the_round_trip() -> None:
     frames = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(1, 1, 1, 3)
-    back = to_bytes(from_bytes(frames))[0, :, 0].permute(1, 2, 0)
+    back = levels(from_bytes(frames))[0, :, 0].permute(1, 2, 0)
     assert torch.equal(back, frames[0].float())
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from videoar.metrics.pixels import frame_psnr
-from videoar.metrics.preprocess import check_video, frames_of, to_bytes
+from videoar.metrics.preprocess import check_video, frames_of
+from videoar.motion import levels
 
 MEASURES = ("sharpness", "contrast", "saturation", "colour_shift", "motion")
 
@@ -24,7 +25,7 @@ def frame_measures(video: Tensor) -> dict[str, Tensor]:
     - colour_shift: distance (mean of 3 channels) of the frame's mean colour from the first frame's;
     - motion: mean |x_t − x_{t−1}| (frame 1: NaN, there is nothing before it).
     """
-    pixels = to_bytes(check_video(video))
+    pixels = levels(check_video(video))
     luma = (pixels * pixels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1, 1)).sum(1)
     kernel = pixels.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).view(1, 1, 3, 3)
     padded = F.pad(frames_of(luma.unsqueeze(1)), (1, 1, 1, 1), mode="replicate")

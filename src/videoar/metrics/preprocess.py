@@ -56,11 +56,6 @@ def to_unit(video: Tensor) -> Tensor:
     return (video + 1) / 2
 
 
-def to_bytes(video: Tensor) -> Tensor:
-    """[-1, 1] → whole numbers 0 … 255, still float32: what a video file would hold."""
-    return ((video + 1) * 127.5).round()
-
-
 def from_bytes(frames: Tensor) -> Tensor:
     """Decoded frames uint8 [T, H, W, 3] → float [1, 3, T, H, W] in [-1, 1]."""
     return (frames.permute(3, 0, 1, 2).float() / 127.5 - 1).unsqueeze(0)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from videoar.metrics.preprocess import check_video, to_bytes
+from videoar.metrics.preprocess import check_video
+from videoar.motion import levels
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class VBenchDimension(Metric):
             raise ValueError(f"{self.dimension} needs at least {self.min_frames} frames, got {video.shape[2]}")
         if not fps > 0:
             raise ValueError(f"fps must be positive, got {fps}")
-        for clip in to_bytes(check_video(video)):
+        for clip in levels(check_video(video)):
             with torch.autocast(clip.device.type, enabled=False):
                 value, weight = self.score(clip.transpose(0, 1), fps)
             if value != value or abs(value) == float("inf"):

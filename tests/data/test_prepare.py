@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import wave
 import zipfile
 
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 
 from videoar.cli import data as command
+from videoar.data.datasets import Reading
 from videoar.data.decoding import KillableDecoder
 from videoar.data.layout import read_manifest
 from videoar.data.prepare import check_folder
@@ -114,6 +118,57 @@ def test_check_writes_true_counts_and_reasons(messy, capsys):
     assert bad["sound.mp4"] == "no video stream"
     assert all(f"bad: {name}: " in shown for name in bad)
     assert "9 good files with 170 frames, 7 bad" in shown
+
+
+@pytest.fixture
+def clips(tmp_path, class_folder):
+    """Two good clips and one whose name is no text."""
+    for name in ("a.mp4", "b.mp4", os.fsdecode(b"caf\xe9.mp4")):
+        shutil.copy(class_folder / "apple" / "clip0.mp4", tmp_path / name)
+    return tmp_path
+
+
+def test_check_replaces_only_its_own_lists(clips, capsys):
+    (clips / "manifest.csv").write_text("path,speaker\na.mp4,Ann\n")
+    with pytest.raises(UserError, match=r"manifest\.csv is not of this command and would be replaced"):
+        command.run(parse("check", str(clips)))
+    assert (clips / "manifest.csv").read_text() == "path,speaker\na.mp4,Ann\n"
+    out = clips.parent / f"{clips.name}_lists"
+    command.run(parse("check", str(clips), "--out", str(out)))
+    assert "bad: caf\\udce9.mp4: its name is not UTF-8; rename it" in capsys.readouterr().out
+    assert set(read_manifest(out)) == {"a.mp4", "b.mp4"}
+    assert (out / "bad_files.csv").read_text().splitlines()[1:] == ["caf\\udce9.mp4,its name is not UTF-8; rename it"]
+    assert not (clips / "bad_files.csv").exists()
+
+
+def test_a_check_that_fails_leaves_the_lists_alone(clips):
+    check_folder(clips, workers=1)
+    before = (clips / "manifest.csv").read_bytes()
+    with pytest.raises(UserError, match="patience must be positive, got 0 seconds"):
+        check_folder(clips, patience=0)
+    with pytest.raises(UserError, match="none of 3 files can be used, the lists are left as they were; a"):
+        check_folder(clips, patience=1e-9, workers=1)
+    assert (clips / "manifest.csv").read_bytes() == before
+    with pytest.raises(UserError, match="patience 0 must be positive"):
+        Reading(isolate=True, patience=0)
+
+
+def without_rights() -> None:
+    """In a child: give up the right to write where permissions forbid it, which only root has."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_results_of_a_read_only_data_set_are_printed(clips):
+    clips.chmod(0o555)
+    check = [sys.executable, "-m", "videoar", "data", "check", str(clips), "--workers", "1"]
+    done = subprocess.run(check, capture_output=True, text=True, preexec_fn=without_rights)
+    clips.chmod(0o755)
+    assert done.returncode == 2
+    first, *_, last = done.stderr.strip().splitlines()
+    assert first.endswith("the results are only printed") and "cannot write manifest.csv into" in first
+    assert "2 good files with 48 frames, 1 bad" in done.stdout and "--out names another folder" in last
+    assert not (clips / "manifest.csv").exists()
 
 
 def test_check_needs_a_folder_with_clips(tmp_path):

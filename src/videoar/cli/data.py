@@ -2,7 +2,10 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
+
+from videoar.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,7 @@ def _add_ucf101(parser: argparse.ArgumentParser) -> None:
 def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", type=Path, help="folder of videos and images; manifest.csv and bad_files.csv are written into it")
+    add("--out", type=Path, help="write them here instead: of a data set that is read-only (`manifest` of its source)")
     add("--backend", default="decord", choices=("decord", "pyav", "torchcodec"), help="decoder that training will use")
     add("--patience", type=float, default=60.0, help="seconds a file may take before its decoder is killed")
     add("--workers", type=int, default=os.cpu_count(), help="files checked at once")
@@ -101,19 +105,28 @@ def _ucf101(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     from rich.progress import Progress
 
-    from videoar.data.prepare import check_folder, find_media
+    from videoar.data.prepare import check_files, claim_lists, find_media, write_lists
 
-    total = len(find_media(args.folder))
+    total, out, refusal = len(find_media(args.folder)), args.out or args.folder, None
+    try:
+        claim_lists(out)
+    except OSError as error:
+        refusal = f"cannot write manifest.csv into {out} ({error.strerror}); --out names another folder"
+        print(f"{refusal}; the results are only printed", file=sys.stderr)
     with Progress() as progress:
         task = progress.add_task("decoding every file", total=total)
 
         def report(name: str, reason: str | None) -> None:
             progress.update(task, advance=1)
 
-        good, bad = check_folder(args.folder, args.backend, args.patience, args.workers, report)
+        good, bad = check_files(args.folder, args.backend, args.patience, args.workers, report)
     _print_bad(bad)
     frames = sum(row.frames for row in good)
-    print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad; see manifest.csv")
+    print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad")
+    if refusal:
+        raise UserError(refusal)
+    write_lists(out, good, bad)
+    print(f"wrote {out / 'manifest.csv'}" + (" and bad_files.csv" if bad else ""))
 
 
 def _print_bad(bad: dict[str, str]) -> None:

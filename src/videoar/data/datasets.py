@@ -46,6 +46,10 @@ class Reading:
     patience: float = 30.0
     """Seconds before an isolated decoder is killed and its clip counts as unreadable."""
 
+    def __post_init__(self) -> None:
+        if not self.patience > 0:
+            raise UserError(f"patience {self.patience:g} must be positive")
+
 
 class ClipDataset(Dataset):
     """`dataset[SampleRef] -> {"video" uint8 [3, T, h, w] | "latent" [D, T', h, w], "label", "caption", "path", …}`.
@@ -83,7 +87,9 @@ class ClipDataset(Dataset):
                 faults.append((item.path, fault.reason))
                 continue
             label = -1 if item.label is None else self.numbers[item.label]
-            facts = {"label": label, "caption": item.caption, "path": item.path}
+            captions = item.captions if self.training and item.captions else (item.caption,)
+            caption = captions[int(rng.integers(len(captions)))]  # drawn last: it moves no cut
+            facts = {"label": label, "caption": caption, "path": item.path}
             return {**sample, **facts, "source": ref.source, "faults": faults}
         path, reason = faults[-1]
         raise UserError(f"{ATTEMPTS} clips in a row cannot be used; the last one is {path}: {reason}")

@@ -1,6 +1,7 @@
 """The words of a data set: a source (what the user names), its items (what is found), their index."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
@@ -13,6 +14,16 @@ SUFFIXES: dict[SourceKind, frozenset[str]] = {
     "latent": LATENT_SUFFIXES,
 }
 SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def split_of(name: str) -> str | None:
+    """Which split a folder or an entry of a list means (Train, valid, …); None for any other name."""
+    return next((split for split, names in _SPLIT_NAMES.items() if name.lower() in names), None)
 
 
 @dataclass
@@ -29,6 +40,8 @@ class Source:
     """Which official split of UCF-101 (1 to 3)."""
     holdout: float = 0.05
     """Share of the clips held out for validation where the data set has no split of its own."""
+    manifest: str | None = None
+    """Folder of manifest.csv and bad_files.csv, where `videoar data check --out` wrote them; None: the data set's."""
 
     def __post_init__(self) -> None:
         if not self.weight >= 0 or not 0 <= self.holdout < 1:
@@ -37,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One clip, image or latent. `frames` is a verified count.
+    """One clip, image or latent. `frames` is a verified count; `captions` are all of them where there are several.
 
     A member of a tar shard has the path `shard.tar/key.mp4`; `offset` and `bytes` place it in the file.
     """
@@ -52,6 +65,20 @@ class Item:
     offset: int = 0
     bytes: int = 0
     block: int = 0
+    captions: tuple[str, ...] = ()
+
+
+def captioned(item: Item, caption: str | Sequence[str]) -> Item:
+    """The item with its caption, or with several of which training draws one; without any, its label is the caption.
+
+    Raises `UserError` for a caption that is no text.
+    """
+    texts = [caption] if isinstance(caption, str) else caption
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{item.path}: a caption is a text or a list of texts, got {caption!r}")
+    texts = tuple(text for text in texts if text.strip())
+    first = texts[0] if texts else item.label or ""
+    return replace(item, caption=first, captions=texts if len(texts) > 1 else ())
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ root/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi                   (group = one 
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
-from videoar.data.files import atomic_path
+from videoar.data.files import as_text, atomic_path, read_text
 from videoar.errors import UserError
 
 MANIFEST = "manifest.csv"
 BAD_FILES = "bad_files.csv"
 _COLUMNS = ("path", "class", "frames", "fps", "size")
+_BAD_COLUMNS = ("path", "reason")
 
 
 @dataclass(frozen=True, order=True)
@@ -45,23 +47,52 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, ManifestRow]:
-    """Rows of `folder/manifest.csv` by path; empty if there is none. Raises `UserError` for a malformed line."""
+    """Rows of `folder/manifest.csv` by path; empty if it is not there or not ours.
+
+    Raises `UserError` for a malformed line.
+    """
     path = folder / MANIFEST
-    if not path.is_file():
-        return {}
+    reader = _rows(path, _COLUMNS)
     rows: dict[str, ManifestRow] = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not set(_COLUMNS) <= set(reader.fieldnames or ()):
-            raise UserError(f"{path}: needs the columns {','.join(_COLUMNS)}, has {reader.fieldnames}")
-        for line in reader:
-            try:
-                width, height = (int(number) for number in line["size"].split("x"))
-                frames, fps = int(line["frames"]), float(line["fps"])
-            except (ValueError, AttributeError, TypeError) as error:
-                raise UserError(f"{path} line {reader.line_num}: {error}") from error
-            rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height)
+    for line in reader or ():
+        try:
+            width, height = (int(number) for number in line["size"].split("x"))
+            frames, fps = int(line["frames"]), float(line["fps"])
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path} line {reader.line_num}: {error}") from error
+        rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height)
     return rows
+
+
+def write_bad_files(folder: Path, bad: dict[str, str]) -> None:
+    """Write `folder/bad_files.csv`, or remove an old one when nothing is bad any more."""
+    if not bad:
+        (folder / BAD_FILES).unlink(missing_ok=True)
+        return
+    with atomic_path(folder / BAD_FILES) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_BAD_COLUMNS)
+        writer.writerows(sorted(bad.items()))
+
+
+def read_bad_files(folder: Path) -> set[str]:
+    """Paths in `folder/bad_files.csv`; empty if there is none of ours."""
+    return {line["path"] for line in _rows(folder / BAD_FILES, _BAD_COLUMNS) or ()}
+
+
+def foreign_lists(folder: Path) -> list[Path]:
+    """Files called `manifest.csv` or `bad_files.csv` that somebody else wrote, by their columns."""
+    lists = ((folder / MANIFEST, _COLUMNS), (folder / BAD_FILES, _BAD_COLUMNS))
+    return [path for path, columns in lists if path.exists() and _rows(path, columns) is None]
+
+
+def _rows(path: Path, columns: Sequence[str]) -> "csv.DictReader[str] | None":
+    """The lines of one of our lists; None if there is no file, or a file of other columns: not ours."""
+    if not path.is_file():
+        return None
+    text = as_text(path.read_bytes())
+    reader = csv.DictReader(StringIO(text or "", newline=""))
+    return reader if list(reader.fieldnames or ()) == list(columns) else None
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -81,7 +112,7 @@ def write_splits(folder: Path, classes: Sequence[str], train: Sequence[str], tes
 def read_class_index(path: Path) -> list[str]:
     """Class names in the order of `classInd.txt` (numbers 1..N, no gaps)."""
     numbered: dict[int, str] = {}
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in read_text(path).split("\n"):
         if line.strip():
             number, _, name = line.strip().partition(" ")
             if not number.isdigit() or not name:
@@ -96,7 +127,7 @@ def read_split(path: Path) -> list[str]:
     """The `class/file` paths of a train or test list, in order; class numbers after the path are ignored."""
     if not path.is_file():
         raise UserError(f"{path}: no such split list")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in read_text(path).split("\n"))
     paths = [line.rpartition(" ")[0] if line.rpartition(" ")[2].isdigit() else line for line in lines if line]
     if not paths:
         raise UserError(f"{path}: the list is empty")

@@ -2,28 +2,33 @@
 
 import csv
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from videoar.data.files import read_text
-from videoar.data.items import SPLITS, Item
+from videoar.data.items import SPLITS, Item, captioned, split_of
 from videoar.errors import UserError
 
 
 def read_list(path: Path) -> list[Item]:
-    """A CSV (with header) or JSONL list: path, and any of label|class, caption, split, frames, fps."""
-    with open(path, newline="", encoding="utf-8") as file:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            rows: list[dict[str, Any]] = []
-            for number, line in enumerate(file, start=1):
-                try:
-                    rows += [json.loads(line)] if line.strip() else []
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path} line {number}: {error}") from error
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-        else:
-            raise UserError(f"{path}: a source is a folder, a .csv, .tsv or .jsonl list, or .tar shards")
+    """A CSV (with header) or JSONL list: path, and any of label|class, caption, split, frames, fps, size.
+
+    Raises `UserError`, with the entry, for a list that is no text or an entry that is wrong.
+    """
+    kind = path.suffix.lower()
+    if kind in (".jsonl", ".ndjson"):
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
+            try:
+                rows += [json.loads(line)] if line.strip() else []
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path} line {number}: {error}") from error
+    elif kind in (".csv", ".tsv"):
+        text = StringIO(read_text(path), newline="")
+        rows = list(csv.DictReader(text, delimiter="\t" if kind == ".tsv" else ","))
+    else:
+        raise UserError(f"{path}: a source is a folder, a .csv, .tsv or .jsonl list, or .tar shards")
     return [_listed_item(path, number, row) for number, row in enumerate(rows, start=1)]
 
 
@@ -35,10 +40,9 @@ def _listed_item(source: Path, number: int, row: dict[str, Any]) -> Item:
     label = None if label in (None, "") else str(label)
     if label is not None and label.startswith("-") and label[1:].isdigit():
         raise UserError(f"{where}: label {label} is out of range; labels are names or numbers from 0")
-    split = str(row.get("split") or "train") if "split" in row else None
-    split = "val" if split in ("valid", "validation") else split
-    if split not in (None, *SPLITS):
-        raise UserError(f"{where}: split must be one of {', '.join(SPLITS)}, got {split!r}")
+    split = split_of(str(row.get("split") or "train")) if "split" in row else None
+    if "split" in row and split is None:
+        raise UserError(f"{where}: split must be one of {', '.join(SPLITS)}, got {row['split']!r}")
     path = source.parent / str(row["path"])
     if not path.is_file():
         raise UserError(f"{where}: no such file {path}")
@@ -48,8 +52,8 @@ def _listed_item(source: Path, number: int, row: dict[str, Any]) -> Item:
         width, height = (int(side) for side in str(row["size"]).split("x")) if row.get("size") else (0, 0)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
-    caption = str(row.get("caption") or label or "")
-    return Item(str(path), label, caption, split, frames, fps, (height, width) if height else None)
+    item = Item(str(path), label, "", split, frames, fps, (height, width) if height else None)
+    return captioned(item, row.get("caption") or "")
 
 
 def listed_videos(path: Path) -> tuple[str, ...]:

@@ -3,18 +3,19 @@
     manifest.csv    path,class,frames,fps,size    files that decode, with the number of frames that really do
     bad_files.csv   path,reason                   the others; training leaves them out
 
-Both are picked up by `Source(path=folder)`.
+Both are picked up by `Source(path=folder)`, or written to another folder by `Source(path=folder, manifest=other)`.
 """
 
-import csv
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import local
 
 from videoar.data.decoding import KillableDecoder
-from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, atomic_path
-from videoar.data.layout import BAD_FILES, ManifestRow, write_manifest
+from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_text, walk
+from videoar.data.folders import places, printable
+from videoar.data.layout import ManifestRow, foreign_lists, write_bad_files, write_manifest
 from videoar.data.probe import UnreadableClip
 from videoar.errors import UserError
 
@@ -25,32 +26,64 @@ def find_media(root: Path) -> list[Path]:
     """All video and image files below `root`, sorted, without hidden ones. Raises `UserError` if there are none."""
     if not root.is_dir():
         raise UserError(f"no such folder: {root}")
-    files = [
-        file
-        for file in sorted(root.rglob("*"))
-        if file.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-    ]
-    if not files:
+    if not (files := walk(root, VIDEO_SUFFIXES | IMAGE_SUFFIXES)):
         raise UserError(f"{root}: no video or image files in it")
     return files
+
+
+def claim_lists(folder: Path) -> None:
+    """Make sure, before anything is decoded, that both lists can be written into a folder; it is made if it is missing.
+
+    Raises `UserError` if it holds files of these names that this command did not write, `OSError` if it is read-only.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if foreign := foreign_lists(folder):
+        raise UserError(f"{foreign[0]} is not of this command and would be replaced; give --out another folder")
+    with TemporaryFile(dir=folder):
+        pass
+
+
+def write_lists(folder: Path, good: list[ManifestRow], bad: dict[str, str]) -> None:
+    """Write both lists. Raises `UserError` where no file is good: it is the check that failed, and old lists stay."""
+    if not good:
+        path, reason = next(iter(bad.items()))
+        raise UserError(f"none of {len(bad)} files can be used, the lists are left as they were; {path}: {reason}")
+    write_manifest(folder, good)
+    write_bad_files(folder, bad)
 
 
 def check_folder(
     root: str | Path, backend: str = "decord", patience: float = 60.0, workers: int = 2, report: Report | None = None
 ) -> tuple[list[ManifestRow], dict[str, str]]:
-    """Check a folder and write both lists into it; returns (good files, {bad file: reason}).
+    """`check_files` of a folder, then `write_lists` into it."""
+    root = Path(root)
+    if root.is_dir():
+        claim_lists(root)
+    good, bad = check_files(root, backend, patience, workers, report)
+    write_lists(root, good, bad)
+    return good, bad
+
+
+def check_files(
+    root: str | Path, backend: str = "decord", patience: float = 60.0, workers: int = 2, report: Report | None = None
+) -> tuple[list[ManifestRow], dict[str, str]]:
+    """Decode every file of a folder; returns (good files, {bad file: reason}).
 
     A file that takes longer than `patience` seconds counts as bad; its decoder is killed, never waited for.
     `report(path, reason)` is called after every file, reason None if it is good.
     """
+    if not patience > 0:
+        raise UserError(f"patience must be positive, got {patience:g} seconds")
     root = Path(root)
     files = find_media(root)
+    found = zip(files, places([file.relative_to(root) for file in files]), strict=True)
+    classes = {file: place[1] for file, place in found if place}
     mine = local()
     decoders: list[KillableDecoder] = []
 
     def check(file: Path) -> ManifestRow | str:
+        if not is_text(file):
+            return "its name is not UTF-8; rename it"
         if not hasattr(mine, "decoder"):
             mine.decoder = KillableDecoder(patience)
             decoders.append(mine.decoder)
@@ -59,15 +92,14 @@ def check_folder(
             frames, fps, height, width = mine.decoder.count(str(file), backend)
         except UnreadableClip as fault:
             return fault.reason
-        folder = path.parent.name
-        return ManifestRow(path.as_posix(), folder, frames, fps, width, height)
+        return ManifestRow(path.as_posix(), classes.get(file) or "", frames, fps, width, height)
 
     good: list[ManifestRow] = []
     bad: dict[str, str] = {}
     try:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for file, result in zip(files, _in_order(pool, check, files)):
-                name = file.relative_to(root).as_posix()
+                name = printable(file.relative_to(root).as_posix())
                 if isinstance(result, str):
                     bad[name] = result
                 else:
@@ -77,8 +109,6 @@ def check_folder(
     finally:
         for decoder in decoders:
             decoder.close()
-    write_manifest(root, good)
-    _write_bad_files(root, bad)
     return good, bad
 
 
@@ -93,14 +123,3 @@ def _in_order(
     finally:
         for future in futures:
             future.cancel()
-
-
-def _write_bad_files(root: Path, bad: dict[str, str]) -> None:
-    """Write `bad_files.csv`, or remove an old one when nothing is bad any more."""
-    if not bad:
-        (root / BAD_FILES).unlink(missing_ok=True)
-        return
-    with atomic_path(root / BAD_FILES) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "reason"])
-        writer.writerows(sorted(bad.items()))

@@ -15,17 +15,22 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
-from videoar.data.items import Item
+from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES, as_text
+from videoar.data.folders import LeftOut
+from videoar.data.items import Item, captioned, split_of
 from videoar.errors import UserError
 
 _MEDIA = VIDEO_SUFFIXES | IMAGE_SUFFIXES | LATENT_SUFFIXES
 
 
 def find_shards(path: str) -> list[Path]:
-    """The tar files that `path` means: a .tar, a folder that holds some, or a pattern. Empty: not shards."""
+    """The tar files that `path` means: a .tar, a folder that holds some (or its train/, val/, test/), or a pattern.
+
+    Empty: not shards.
+    """
     if Path(path).is_dir():
-        return sorted(Path(path).glob("*.tar"))
+        splits = [folder for folder in Path(path).iterdir() if folder.is_dir() and split_of(folder.name)]
+        return sorted(Path(path).glob("*.tar")) or sorted(tar for folder in splits for tar in folder.glob("*.tar"))
     if not path.endswith(".tar"):
         return []
     found = sorted(Path(name) for name in glob(path))
@@ -36,19 +41,21 @@ def find_shards(path: str) -> list[Path]:
 
 def index_shards(shards: Sequence[Path]) -> list[Item]:
     """The samples of all shards. Raises `UserError` for a file that is no tar, or two media in one sample."""
-    items = []
+    items, left = [], LeftOut(shards[0].parent)
     for block, shard in enumerate(shards):
         try:
             with tarfile.open(shard) as tar:
-                items += _index_shard(shard, tar, block)
+                items += _index_shard(shard, tar, block, left)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(f"{shard}: not a readable tar: {error}") from error
+    left.log()
     return items
 
 
-def _index_shard(shard: Path, tar: tarfile.TarFile, block: int) -> list[Item]:
+def _index_shard(shard: Path, tar: tarfile.TarFile, block: int, left: LeftOut) -> list[Item]:
     media: dict[str, tarfile.TarInfo] = {}
     facts: dict[str, dict[str, Any]] = {}
+    unusable: set[str] = set()
     for member in tar:
         if not member.isfile() or Path(member.name).name.startswith("."):
             continue
@@ -59,9 +66,15 @@ def _index_shard(shard: Path, tar: tarfile.TarFile, block: int) -> list[Item]:
                 raise UserError(f"{shard}: sample {stem} holds {media[stem].name} and {member.name}")
             media[stem] = member
         elif suffix in (".cls", ".txt", ".json"):
-            facts.setdefault(stem, {}).update(_read_facts(shard, tar, member, suffix))
-    split = next((name for name in ("train", "val", "test") if shard.parent.name == name), None)
-    return [_item(shard, member, block, split, facts.get(key, {})) for key, member in media.items()]
+            found = _read_facts(shard, tar, member, suffix)
+            if found is None:
+                left.add("samples with a text that is not UTF-8", f"{shard.name}/{member.name}")
+                unusable.add(stem)
+            else:
+                facts.setdefault(stem, {}).update(found)
+    split = split_of(shard.parent.name)
+    kept = {key: member for key, member in media.items() if key not in unusable}
+    return [_item(shard, member, block, split, facts.get(key, {})) for key, member in kept.items()]
 
 
 def _item(shard: Path, member: tarfile.TarInfo, block: int, split: str | None, facts: dict[str, Any]) -> Item:
@@ -71,10 +84,9 @@ def _item(shard: Path, member: tarfile.TarInfo, block: int, split: str | None, f
         fps = float(facts.get("fps") or 0)
     except (TypeError, ValueError) as error:
         raise UserError(f"{shard}: the JSON beside {member.name}: {error}") from error
-    return Item(
+    item = Item(
         path=f"{shard}/{member.name}",
         label=None if label is None else str(label),
-        caption=str(facts.get("caption") or label or ""),
         split=split,
         frames=frames or None,
         fps=fps,
@@ -83,6 +95,7 @@ def _item(shard: Path, member: tarfile.TarInfo, block: int, split: str | None, f
         bytes=member.size,
         block=block,
     )
+    return captioned(item, facts.get("caption") or "")
 
 
 def _split_name(name: str) -> tuple[str, str, str]:
@@ -92,10 +105,14 @@ def _split_name(name: str) -> tuple[str, str, str]:
     return f"{folder}/{stem}", dot, suffix
 
 
-def _read_facts(shard: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> dict[str, Any]:
+def _read_facts(shard: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> dict[str, Any] | None:
+    """Label, caption and numbers of a sample; None for a text that is no UTF-8."""
     file = tar.extractfile(member)
     assert file is not None  # `member.isfile()` was checked
-    text = file.read().decode("utf-8", "replace").strip()
+    text = as_text(file.read())
+    if text is None:
+        return None
+    text = text.strip()
     if suffix == ".json":
         try:
             facts = json.loads(text)

@@ -4,8 +4,8 @@ Layouts, recognised by themselves: a flat folder; a folder of class folders (als
 UCF-101 as distributed; a CSV or JSONL list; WebDataset tar shards. A `clip.txt` beside `clip.mp4` is its caption.
 """
 
-import csv
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,8 +14,17 @@ from math import ceil
 from pathlib import Path
 
 from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
+from videoar.data.folders import read_folder, some
 from videoar.data.items import SPLITS, SUFFIXES, Item, Source, SourceIndex, SourceKind
-from videoar.data.layout import BAD_FILES, MANIFEST, read_class_index, read_manifest, read_split
+from videoar.data.layout import (
+    BAD_FILES,
+    MANIFEST,
+    foreign_lists,
+    read_bad_files,
+    read_class_index,
+    read_manifest,
+    read_split,
+)
 from videoar.data.lists import read_list
 from videoar.data.shards import find_shards, index_shards
 from videoar.errors import UserError
@@ -24,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def index_source(source: Source) -> SourceIndex:
-    """Find everything in a source. Raises `UserError` for a missing folder, an empty class, a bad list, no items."""
+    """Find everything in a source. Raises `UserError` for a missing folder, a bad list, no items."""
     path, shards = Path(source.path), find_shards(source.path)
     classes: tuple[str, ...] | None = None
     if shards:
@@ -34,15 +43,20 @@ def index_source(source: Source) -> SourceIndex:
     elif path.is_file():
         items = read_list(path)
     elif _ucf_lists(path):
-        items, classes = _read_ucf101(path, source.split)
+        items, classes = _read_ucf101(path, source)
     else:
-        items = _read_folder(path, source.kind)
+        suffixes = SUFFIXES[source.kind] if source.kind != "auto" else frozenset().union(*SUFFIXES.values())
+        items = _with_facts(path, read_folder(path, suffixes), source)
     kind = _kind(source, items)
     items = [item for item in items if Path(item.path).suffix.lower() in SUFFIXES[kind]]
     names = _class_names(items) if classes is None else classes
     splits = _split(items, source.holdout)
     counts = ", ".join(f"{len(members)} {split}" for split, members in splits.items())
     log.info("%s: %s clips (%s), %d classes", source.path, kind, counts, len(names))
+    if empty := sorted(set(names) - {item.label for item in splits["train"]}):
+        log.warning(
+            "%s: %d of %d classes have no clip to train on: %s", source.path, len(empty), len(names), some(empty)
+        )
     return SourceIndex(source.path, kind, splits, names)
 
 
@@ -61,80 +75,71 @@ def _kind(source: Source, items: list[Item]) -> SourceKind:
 
 
 def _class_names(items: Iterable[Item]) -> tuple[str, ...]:
-    """Sorted names; labels that are all whole numbers keep their values (0 .. largest)."""
+    """The labels in order. Whole numbers go by their value, so that 0 … N−1 keep it; other numbers are just names."""
     names = {item.label for item in items if item.label is not None}
-    if names and all(name.isdigit() for name in names):
-        return tuple(str(label) for label in range(max(int(name) for name in names) + 1))
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
 
 def _split(items: list[Item], holdout: float) -> dict[str, list[Item]]:
-    """By the items' own splits; otherwise a share of the clips, chosen by the hash of their names, is held out."""
+    """By the items' own splits; otherwise a share of the files, chosen by class and the hash of names, is held out."""
     splits: dict[str, list[Item]] = {split: [item for item in items if item.split == split] for split in SPLITS}
     splits["train"] += [item for item in items if item.split is None]
     if not splits["train"]:
         raise UserError(f"{items[0].path}: no training items ({len(items)} in other splits)")
     if not splits["val"] and not splits["test"]:
-        train = sorted(splits["train"], key=lambda item: sha256(Path(item.path).stem.encode()).digest())
-        held = min(ceil(len(train) * holdout), len(train) - 1)
-        splits["val"] = sorted(train[:held], key=lambda item: item.path)
-        splits["train"] = sorted(train[held:], key=lambda item: item.path)
+        held = _held_out(splits["train"], holdout)
+        splits["val"] = sorted((item for item in splits["train"] if _file(item) in held), key=lambda item: item.path)
+        splits["train"] = sorted((item for item in splits["train"] if _file(item) not in held), key=lambda i: i.path)
     splits["val"] = splits["val"] or splits["test"] or splits["train"]
     splits["test"] = splits["test"] or splits["val"]
     return splits
 
 
-def _with_facts(root: Path, items: Iterable[Item]) -> list[Item]:
+def _held_out(items: Iterable[Item], holdout: float) -> set[tuple[str | None, str]]:
+    """Which files are held out: first one of each class, then of each class in proportion; never a class's last."""
+    classes: dict[str | None, list[tuple[str | None, str]]] = {}
+    for file in dict.fromkeys(map(_file, items)):
+        classes.setdefault(file[0], []).append(file)
+    order = []
+    for files in classes.values():
+        files.sort(key=lambda file: (sha256(Path(file[1]).stem.encode()).digest(), file[1]))
+        order += [((place > 0, place / len(files)), file) for place, file in enumerate(files[:-1])]
+    order.sort(key=lambda entry: (entry[0], sha256(Path(entry[1][1]).stem.encode()).digest()))
+    count = ceil(sum(len(files) for files in classes.values()) * holdout)
+    return {file for _, file in order[:count]}
+
+
+def _file(item: Item) -> tuple[str | None, str]:
+    """(class, file) that an item is of: the latents of one video (`name-hash-frame`) are never split up."""
+    if Path(item.path).suffix.lower() in LATENT_SUFFIXES:
+        return item.label, re.sub(r"-\d{6,}(?=\.\w+$)", "", item.path)
+    return item.label, item.path
+
+
+def _with_facts(root: Path, items: Iterable[Item], source: Source) -> list[Item]:
     """Add what `manifest.csv` knows of each file, and leave out files that `videoar data check` found bad."""
-    rows, bad = read_manifest(root), _bad_files(root)
-    kept = []
+    lists = Path(source.manifest) if source.manifest else root
+    if source.manifest and not lists.is_dir():
+        raise UserError(f"{source.path}: manifest {lists} is no folder")
+    rows, bad = read_manifest(lists), read_bad_files(lists)
+    for path in foreign_lists(lists):
+        log.info("%s: not written by `videoar data check`, not read", path)
+    kept, dropped = [], []
     for item in items:
         relative = Path(item.path).relative_to(root).as_posix()
         if relative in bad:
+            dropped.append(item)
             continue
         if row := rows.get(relative):
             item = replace(item, frames=row.frames, fps=row.fps, size=(row.height, row.width))
         kept.append(item)
-    if bad:
-        log.info("%s: files listed in %s are left out", root, BAD_FILES)
+    if dropped:
+        log.info("%s: left out %d files that %s lists", root, len(dropped), BAD_FILES)
+    if lost := sorted({item.label for item in dropped if item.label} - {item.label for item in kept}):
+        log.warning("%s: left out %d classes whose files are all bad: %s", root, len(lost), some(lost))
     return kept
-
-
-def _bad_files(root: Path) -> set[str]:
-    path = root / BAD_FILES
-    if not path.is_file():
-        return set()
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["path"] for row in csv.DictReader(file)}
-
-
-def _read_folder(root: Path, kind: str) -> list[Item]:
-    """Flat files, class folders, or either inside train/, val/ and test/."""
-    wanted = SUFFIXES[kind] if kind in SUFFIXES else frozenset().union(*SUFFIXES.values())
-    has_splits = (root / "train").is_dir() and any((root / split).is_dir() for split in ("val", "test"))
-    items = []
-    for split in SPLITS if has_splits else (None,):
-        base = root / split if split else root
-        folders = [folder for folder in sorted(base.glob("*")) if folder.is_dir() and not folder.name.startswith(".")]
-        for label, folder in [(None, base), *((folder.name, folder) for folder in folders)]:
-            files = [
-                file
-                for file in sorted(folder.rglob("*") if label else folder.glob("*"))
-                if file.suffix.lower() in wanted and file.is_file() and not _hidden(file, root)
-            ]
-            if label and not files:
-                raise UserError(f"{folder}: this class folder holds no clips; remove it or fill it")
-            items += [Item(str(file), label, _sidecar(file) or label or "", split) for file in files]
-    return _with_facts(root, items)
-
-
-def _hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
-
-
-def _sidecar(file: Path) -> str:
-    text = file.with_suffix(".txt")
-    return " ".join(text.read_text(encoding="utf-8").split()) if text.is_file() else ""
 
 
 def _ucf_lists(root: Path) -> Path | None:
@@ -143,7 +148,7 @@ def _ucf_lists(root: Path) -> Path | None:
     return next((place for place in places if (place / "classInd.txt").is_file()), None)
 
 
-def _read_ucf101(root: Path, split: int) -> tuple[list[Item], tuple[str, ...]]:
+def _read_ucf101(root: Path, source: Source) -> tuple[list[Item], tuple[str, ...]]:
     """UCF-101's layout; a listed file may have another video suffix (after transcoding)."""
     lists = _ucf_lists(root)
     assert lists is not None
@@ -157,10 +162,11 @@ def _read_ucf101(root: Path, split: int) -> tuple[list[Item], tuple[str, ...]]:
         by_stem |= {f"{name}/{file.stem}": file for file in files}
     items = []
     for list_name, use in (("trainlist", "train"), ("testlist", "test")):
-        for line in read_split(lists / f"{list_name}{split:02d}.txt"):
+        for line in read_split(lists / f"{list_name}{source.split:02d}.txt"):
             stem = line.rpartition(".")[0]
             if stem not in by_stem:
-                raise UserError(f"{lists / list_name}{split:02d}.txt names {line}, which is not in {videos}")
+                raise UserError(f"{lists / list_name}{source.split:02d}.txt names {line}, which is not in {videos}")
             label = line.split("/")[0]
             items.append(Item(str(by_stem[stem]), label, label, use))
-    return _with_facts(root if (root / MANIFEST).is_file() else videos, items), tuple(classes)
+    base = root if source.manifest or (root / MANIFEST).is_file() else videos
+    return _with_facts(base, items, source), tuple(classes)

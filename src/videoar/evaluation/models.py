@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from videoar.bits.corruption import teacher_forcing
 from videoar.bits.pyramid import ScalePyramid
+from videoar.data.folders import class_in
 from videoar.errors import UserError
 from videoar.generator.model import VideoAR
 from videoar.metrics.bits import BitAccuracy, CodebookUsage
@@ -23,8 +25,9 @@ class ModelTwin:
 
     Args:
         tokenizer: eval mode.
-        generator: also measures teacher-forced bit accuracy, without corruption. A clip's class is the name of the
-            folder it lies in; clips of no known class get the null condition (always so for text conditions).
+        generator: also measures teacher-forced bit accuracy, without corruption. A clip's class is the first
+            folder of its path that is called like one; clips of no known class get the null condition (always so for
+            text conditions).
         name: what reports call the model.
     """
 
@@ -61,7 +64,8 @@ class ModelTwin:
             self.accuracy = BitAccuracy(pyramid, frames, latent.shape[1]).to(latent.device)
         lesson = teacher_forcing(latent, pyramid, order=generator.config.order)
         known = list(generator.config.class_names or ())
-        labels = [known.index(folder) if (folder := _folder(name)) in known else -1 for name in names]
+        found = [class_in(PurePosixPath(name), known) for name in names]
+        labels = [known.index(label) if label is not None else -1 for label in found]
         self.unlabelled += labels.count(-1)
         by_class = generator.config.condition == "class"
         condition = generator.condition(torch.tensor(labels).clamp(min=0) if by_class else [" "] * len(labels))
@@ -80,7 +84,3 @@ class ModelTwin:
         if self.generator is not None:
             card |= {"generator": self.generator.fingerprint(), "clips_without_class": self.unlabelled}
         return card
-
-
-def _folder(name: str) -> str:
-    return name.split("/")[-2] if "/" in name else ""

@@ -8,10 +8,11 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from videoar.data.files import atomic_path
+from videoar.data.folders import class_in
 from videoar.data.writers import write_lossless
 from videoar.errors import UserError
 from videoar.evaluation.folders import VideoFolder
@@ -46,9 +47,9 @@ def sample_like(
 ) -> int:
     """Write `folder/<class>/sample_<seed>.mkv` for every real clip that the protocol takes; returns how many are new.
 
-    A clip's class is the folder it lies in. Samples that are there already are kept; the noise of a sample depends on
-    its seed alone, so a run in pieces gives what one run gives, to round-off. The files hold the exact 8-bit pixels
-    (FFV1): no lossy codec comes between the model and the metric.
+    A clip's class is the first folder of its path that the model knows as one. Samples that are there already are kept;
+    the noise of a sample depends on its seed alone, so a run in pieces gives what one run gives, to round-off. Files
+    hold the exact 8-bit pixels (FFV1): no lossy codec comes between the model and the metric.
 
     Raises:
         UserError: a model conditioned on text, a class it does not know, clips shorter than the protocol's, or a
@@ -93,10 +94,10 @@ def _classes(generator: VideoAR, real: VideoFolder, names: Sequence[str]) -> lis
     if generator.config.condition != "class":
         raise UserError("this model is conditioned on text: give --prompts, there are none in a folder of real clips")
     known = generator.config.class_names or ()
-    classes = [Path(name).parent.name for name in names]
-    if unknown := next((name for name, label in zip(names, classes) if label not in known), None):
+    classes = [(name, class_in(PurePath(name), known)) for name in names]
+    if unknown := next((name for name, label in classes if label is None), None):
         raise UserError(f"{real.path / unknown} lies in no folder of a class that the model knows: {', '.join(known)}")
-    return classes
+    return [label for _, label in classes if label is not None]
 
 
 def _check_folder(folder: Path, facts: dict[str, Any]) -> None:

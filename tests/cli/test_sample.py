@@ -149,7 +149,7 @@ def test_twenty_seconds_in_shots(place, tmp_path):
 
 
 def test_videos_of_two_runs_are_never_mixed(place, tmp_path, capsys):
-    from videoar.metrics.folder import VideoFolder
+    from videoar.evaluation.folders import VideoFolder
 
     out = tmp_path / "out"
     assert sample(place, out, "--label", "pong", "--num", 2, "--frames", 5, "--grid") == 0

@@ -22,7 +22,7 @@ from videoar.data.probe import UnreadableClip
 from videoar.data.shards import local_file
 from videoar.data.sources import index_source
 from videoar.errors import UserError
-from videoar.metrics.folder import VideoFolder
+from videoar.evaluation.folders import VideoFolder
 
 
 def names(items) -> list[str]:

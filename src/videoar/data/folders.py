@@ -60,8 +60,10 @@ def places(files: Sequence[PurePath]) -> list[tuple[str | None, str | None] | No
         raise UserError(f"the folders {', '.join(sorted(tops))} are splits, and none of them is called train")
     if not ("train" in found and (len(found) > 1 or known.keys() == tops)):
         return [(None, file.parts[0] if len(file.parts) > 1 else None) for file in files]
-    inside = [file.parts if len(file.parts) > 1 and file.parts[0] in known else None for file in files]
-    return [parts and (known[parts[0]], parts[1] if len(parts) > 2 else None) for parts in inside]
+    return [
+        (known[file.parts[0]], file.parts[1] if len(file.parts) > 2 else None) if file.parts[0] in known else None
+        for file in files
+    ]
 
 
 def read_folder(root: Path, suffixes: frozenset[str]) -> list[Item]:

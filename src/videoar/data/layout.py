@@ -52,14 +52,13 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
     Raises `UserError` for a malformed line.
     """
     path = folder / MANIFEST
-    reader = _rows(path, _COLUMNS)
     rows: dict[str, ManifestRow] = {}
-    for line in reader or ():
+    for number, line in enumerate(_rows(path, _COLUMNS) or (), start=2):
         try:
             width, height = (int(number) for number in line["size"].split("x"))
             frames, fps = int(line["frames"]), float(line["fps"])
         except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{path} line {reader.line_num}: {error}") from error
+            raise UserError(f"{path} line {number}: {error}") from error
         rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height)
     return rows
 

@@ -60,7 +60,7 @@ def without_cache(model, guided):
     condition, steps = _conditions(model, guided), 0
     for t in range(FRAMES):
         tokens = torch.zeros(
-            condition.batch, PYRAMID.sequence_length(t + 1), model.config.latent_dim, device=DEVICE, dtype=DTYPE
+            condition.batch, PYRAMID.sequence_length(t + 1), model.config.context_features, device=DEVICE, dtype=DTYPE
         )
         for _ in range(len(PYRAMID)):
             model(tokens, condition, PYRAMID, t + 1)

@@ -49,6 +49,17 @@ def test_each_class_finds_its_part_of_a_folder(pair, tmp_path):
         VideoAR.from_pretrained(tmp_path / "tokenizer")
 
 
+def test_a_model_saved_before_every_scale_saw_the_past_loads_as_it_was(tmp_path):
+    model = VideoAR(GeneratorConfig.preset("debug", temporal_context="first_scale")).eval()
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["temporal_context"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    old = VideoAR.from_pretrained(tmp_path)
+    assert old.config.temporal_context == "first_scale" and old.fingerprint() == model.fingerprint()
+    assert GeneratorConfig.preset("debug").temporal_context == "every_scale"
+
+
 def test_half_precision_files_load_as_float32(pair, tmp_path):
     tokenizer = VideoTokenizer(TokenizerConfig.preset("debug")).to(torch.bfloat16)
     tokenizer.save_pretrained(tmp_path)

@@ -27,7 +27,7 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 
 
 def config_from_dict(config_class: type, values: dict[str, Any], source: str = "config") -> Any:
-    """Build a config dataclass from plain data.
+    """Build a config dataclass from saved plain data; `saved_without` of the class fills fields it did not have yet.
 
     Raises:
         UserError: keys that the dataclass does not have, or values it refuses; the message names `source`.
@@ -36,7 +36,7 @@ def config_from_dict(config_class: type, values: dict[str, Any], source: str = "
     if unknown := sorted(set(values) - known):
         raise UserError(f"{source}: {config_class.__name__} has no {', '.join(unknown)}")
     try:
-        return config_class(**values)
+        return config_class(**getattr(config_class, "saved_without", {}) | values)
     except (TypeError, ValueError) as error:
         raise UserError(f"{source}: {error}") from error
 

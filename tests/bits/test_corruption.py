@@ -10,7 +10,7 @@ PYRAMID = ScalePyramid(((1, 1), (2, 2), (3, 3), (4, 4)))
 MODES = ["per_scale", "time_dependent", "inheritance"]
 
 
-def _slow(latent, pyramid, config, rng):
+def _slow(latent, pyramid, config, rng, temporal):
     """Eq. 8 for every sample, frame and scale in turn, consuming the same random numbers."""
     B, D, T, H, W = latent.shape
     K = len(pyramid)
@@ -29,24 +29,28 @@ def _slow(latent, pyramid, config, rng):
                     p = min(config.p_min + (config.p_max - config.p_min) * draw[b, t, k].item(), 0.5)
                 elif config.mode == "inheritance" and t > 0 and k == 0:
                     p = p_last + max(min(high, 0.5) - p_last, 0) * draw[b, t, 0].item()
-                shown = last_seen if k == 0 else seen
-                tokens.append(F.interpolate(shown, grid, mode="bilinear", align_corners=False)[0].flatten(1).T)
+                features = [seen, last_seen]
+                if temporal == "first_scale":
+                    features = [last_seen if k == 0 else seen]
+                shown = [F.interpolate(x, grid, mode="bilinear", align_corners=False)[0].flatten(1) for x in features]
+                tokens.append(torch.cat(shown).T)
                 bits = F.interpolate(latent[b : b + 1, :, t] - seen, grid, mode="area") > 0
                 targets.append(bits[0].flatten(1).T)
                 flipped = bits ^ (noise[k][b, :, t] < p)
                 code = (flipped.float() * 2 - 1) / D**0.5
                 seen = seen + F.interpolate(code, (H, W), mode="bilinear", align_corners=False)
             p_last, last_seen = p_frame, seen
-    shape = (B, T * pyramid.length, D)
-    return torch.cat(tokens).reshape(shape), torch.cat(targets).reshape(shape)
+    length = T * pyramid.length
+    return torch.cat(tokens).reshape(B, length, -1), torch.cat(targets).reshape(B, length, D)
 
 
+@pytest.mark.parametrize("temporal", ["first_scale", "every_scale"])
 @pytest.mark.parametrize("mode", MODES)
-def test_vectorised_corruption_equals_the_slow_reference(mode):
+def test_vectorised_corruption_equals_the_slow_reference(mode, temporal):
     latent = torch.randn(3, 8, 4, 4, 4)
     config = CorruptionConfig(mode, p_min=0.05, p_max=0.3, delta=0.05)
-    fast = teacher_forcing(latent, PYRAMID, config, torch.Generator().manual_seed(7))
-    tokens, targets = _slow(latent, PYRAMID, config, torch.Generator().manual_seed(7))
+    fast = teacher_forcing(latent, PYRAMID, config, torch.Generator().manual_seed(7), temporal=temporal)
+    tokens, targets = _slow(latent, PYRAMID, config, torch.Generator().manual_seed(7), temporal)
     assert torch.equal(fast.targets, targets)
     assert torch.allclose(fast.tokens, tokens, atol=1e-6)
 
@@ -77,7 +81,12 @@ def test_first_frame_context_is_empty_and_next_frames_start_from_the_last():
     seen = quantize(latent, PYRAMID).latent
     assert (tokens[:, 0] == 0).all()
     expected = F.interpolate(seen[:, :, 0], (1, 1), mode="bilinear", align_corners=False)[0, :, 0, 0]
-    assert torch.allclose(tokens[0, PYRAMID.length], expected, atol=1e-6)
+    assert torch.allclose(tokens[0, PYRAMID.length], torch.cat([torch.zeros(8), expected]), atol=1e-6)
+    finest = PYRAMID.length + PYRAMID.slices[-1].start
+    assert torch.equal(tokens[0, finest : 2 * PYRAMID.length, 8:], seen[0, :, 0].flatten(1).T)
+    alone = teacher_forcing(latent, PYRAMID, temporal="first_scale").tokens
+    assert torch.allclose(alone[0, PYRAMID.length], expected, atol=1e-6)
+    assert torch.equal(alone[:, finest : 2 * PYRAMID.length], tokens[:, finest : 2 * PYRAMID.length, :8])
 
 
 def test_ratios_ramp_over_frames_and_are_inherited():

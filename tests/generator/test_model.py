@@ -13,7 +13,8 @@ PROMPTS = ["a ball", "two paddles and a ball"]
 
 def _tokens(model, pyramid, batch=2, frames=FRAMES):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, pyramid.sequence_length(frames), model.config.latent_dim, generator=generator) * 0.3
+    shape = (batch, pyramid.sequence_length(frames), model.config.context_features)
+    return torch.randn(shape, generator=generator) * 0.3
 
 
 def _cached_logits(model, tokens, condition, pyramid, frames, given=0):
@@ -200,7 +201,7 @@ def test_bad_input_is_one_clear_error(make_generator, pyramid, tmp_path):
         model(tokens, torch.tensor([0, 9]), pyramid, FRAMES)
     with pytest.raises(ValueError, match="tokens"):
         model(tokens[:, 1:], [0, 1], pyramid, FRAMES)
-    with pytest.raises(ValueError, match="bits"):
+    with pytest.raises(ValueError, match="features"):
         model(tokens[..., 1:], [0, 1], pyramid, FRAMES)
     with pytest.raises(UserError, match="1 … 8"):
         make_generator(condition="bytes", max_prompt=8).condition(["much too long"])

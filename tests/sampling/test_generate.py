@@ -128,7 +128,8 @@ def test_sampling_follows_the_same_contexts_as_training(tokenizer, window, given
     for t in range(frames):
         seen = torch.zeros_like(seen_before)
         for k in range(len(pyramid)):
-            tokens.append(context(seen_before if k == 0 else seen, pyramid, k).flatten(2).transpose(1, 2))
+            shown = context(seen, seen_before, pyramid, k, model.config.temporal_context)
+            tokens.append(shown.flatten(2).transpose(1, 2))
             seen = advance(seen, code_of(sample.bits[k][:, t : t + 1]).movedim(-1, 1), pyramid)
         seen_before = seen
     both = stack([model.condition(["pong"]), model.null(1)])

@@ -89,14 +89,16 @@ def generator_cases(s: Setting) -> Iterator[Case]:
 
 def generator_forward(s: Setting) -> Case:
     """Logits of a whole clip under teacher forcing."""
-    model, lesson = s.generator(s.dtype).eval(), teacher_forcing(s.latent(), s.pyramid)
+    model = s.generator(s.dtype).eval()
+    lesson = model.lesson(s.latent(), s.pyramid)
     run = partial(model, lesson.tokens.to(s.dtype), s.labels(), s.pyramid, s.latent_frames)
     return _case("generator", "forward", run, nbytes(*model.parameters()), s, "tokens", s.tokens)
 
 
 def generator_training(s: Setting, attention: Literal["sdpa", "flex"] = "sdpa", compiled: bool = False) -> Case:
     """One training step of the generator on given latents."""
-    network, lesson = s.generator(torch.float32).train(), teacher_forcing(s.latent(), s.pyramid)
+    network = s.generator(torch.float32).train()
+    lesson = network.lesson(s.latent(), s.pyramid)
     network.config.attention = attention
     if compiled:
         _compile(*network.blocks)

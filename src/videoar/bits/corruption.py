@@ -17,7 +17,7 @@ from torch import Tensor
 
 from videoar.bits.bsq import code_of
 from videoar.bits.pyramid import Order, ScalePyramid
-from videoar.bits.residual import Corrupt, context, flatten_bits, quantize, walk
+from videoar.bits.residual import Corrupt, TemporalContext, context, flatten_bits, quantize, walk
 from videoar.errors import UserError
 
 CorruptionMode = Literal["off", "per_scale", "time_dependent", "inheritance"]
@@ -99,8 +99,8 @@ class TeacherForcing:
     """What the generator is shown and what it must predict.
 
     Attributes:
-        tokens: context features, float [B, L, D]; the first step of the first frame is zero, since the generator puts
-            its start token there.
+        tokens: context features, float [B, L, F]: D of them a token, or 2D with `temporal: every_scale`; the first step
+            of the first frame is zero, since the generator puts its start token there.
         targets: bits, bool [B, L, D].
     """
 
@@ -114,11 +114,12 @@ def teacher_forcing(
     corruption: CorruptionConfig | None = None,
     rng: torch.Generator | None = None,
     order: Order = "scales",
+    temporal: TemporalContext = "every_scale",
 ) -> TeacherForcing:
     """Turn a continuous latent [B, D, T, H, W] into a training sequence of L = T·length tokens.
 
-    Input of (t, k > 1): frame t's accumulated (corrupted) codes at grid k. Input of (t > 1, k = 1): frame t−1's. With
-    corruption off, or all ratios zero, the targets are exactly the bits of `quantize`. Raster order: `raster_forcing`.
+    Input of (t, k): what `context` shows there of the corrupted path's codes. With corruption off, or all ratios zero,
+    the targets are exactly the bits of `quantize`. Raster order: `raster_forcing`.
     """
     if order == "raster":
         return raster_forcing(latent, pyramid, corruption)
@@ -129,7 +130,7 @@ def teacher_forcing(
         corrupt = flips(ratios, rng)
     steps = list(walk(latent.float(), pyramid, corrupt))
     previous = F.pad(steps[-1].seen[:, :, :-1], (0, 0, 0, 0, 1, 0))
-    shown = [context(previous, pyramid, 0), *(step.context for step in steps[1:])]
+    shown = [context(step.before, previous, pyramid, step.scale, temporal) for step in steps]
     tokens = torch.cat([x.flatten(3) for x in shown], dim=3).flatten(2).transpose(1, 2)
     targets = torch.cat([step.bits.flatten(3) for step in steps], dim=3).flatten(2).transpose(1, 2)
     return TeacherForcing(tokens, targets)

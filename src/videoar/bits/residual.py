@@ -24,6 +24,8 @@ from videoar.bits.bsq import bits_of, code_of
 from videoar.bits.pyramid import Grid, ScalePyramid
 
 Corrupt = Callable[[Tensor, int], Tensor]
+TemporalContext = Literal["first_scale", "every_scale"]
+"""Which scales of a frame are shown the frame before it (`context`)."""
 
 
 def resize(x: Tensor, grid: Grid, mode: Literal["area", "bilinear"]) -> Tensor:
@@ -47,12 +49,25 @@ def advance(seen: Tensor, code: Tensor, pyramid: ScalePyramid) -> Tensor:
     return seen + resize(code, pyramid.full, "bilinear")
 
 
-def context(seen: Tensor, pyramid: ScalePyramid, k: int) -> Tensor:
-    """Accumulated codes [B, D, T, H, W] as the generator is shown them at scale k (eq. 6), [B, D, T, h, w].
+def context(
+    seen: Tensor, previous: Tensor, pyramid: ScalePyramid, k: int, temporal: TemporalContext = "every_scale"
+) -> Tensor:
+    """What the generator is shown at scale k of a frame; teacher forcing and sampling both ask here.
 
-    For k = 0 `seen` is the previous frame's (paper §4.2: the first scale starts from the frame before).
+    every_scale: two features, the frame's own accumulated codes so far (eq. 6) and the complete ones of the frame
+        before, [B, 2D, T, h, w]. At the finest scale nothing is resized away, so every bit of a frame reaches the next
+        one, as eq. 5 says.
+    first_scale: one feature, [B, D, T, h, w], the paper's wording (§4.2): the frame before at k = 0, the own codes at
+        k > 0. What the finest scale of a frame said is then never shown to later frames, but for what a resize of it
+        to the first grid keeps.
+
+    Args:
+        seen: accumulated codes of the frame before scale k, [B, D, T, H, W]; zero for k = 0.
+        previous: complete accumulated codes of the frame before, [B, D, T, H, W]; zero for the first frame.
     """
-    return resize(seen, pyramid.grids[k], "bilinear")
+    if temporal == "first_scale":
+        return resize(previous if k == 0 else seen, pyramid.grids[k], "bilinear")
+    return torch.cat([resize(x, pyramid.grids[k], "bilinear") for x in (seen, previous)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -61,14 +76,14 @@ class Step:
 
     Attributes:
         scale: index k, from 0.
-        context: accumulated codes resized to grid k, [B, D, T, h, w]: what the generator is shown (eq. 6).
+        before: accumulated codes before this scale, [B, D, T, H, W].
         residual: what is left to say at grid k, [B, D, T, h, w]: the bits are its signs.
         bits: bool [B, D, T, h, w], what the generator must predict.
         seen: accumulated codes after this scale, [B, D, T, H, W].
     """
 
     scale: int
-    context: Tensor
+    before: Tensor
     residual: Tensor
     bits: Tensor
     seen: Tensor
@@ -87,12 +102,12 @@ def walk(latent: Tensor, pyramid: ScalePyramid, corrupt: Corrupt | None = None) 
         raise ValueError(f"latent grid {tuple(latent.shape[-2:])} does not match the pyramid's {pyramid.full}")
     seen = torch.zeros_like(latent)
     for k, grid in enumerate(pyramid.grids):
-        shown = context(seen, pyramid, k)
+        before = seen
         residual = resize(latent - seen, grid, "area")
         bits = bits_of(residual)
         kept = bits if corrupt is None else corrupt(bits, k)
         seen = advance(seen, code_of(kept, latent.dtype, dim=1), pyramid)
-        yield Step(k, shown, residual, bits, seen)
+        yield Step(k, before, residual, bits, seen)
 
 
 @dataclass(frozen=True)

@@ -174,13 +174,12 @@ def _bit_accuracy(generator: VideoAR, tokenizer: VideoTokenizer, clips: Tensor, 
     """Share of right bits under teacher forcing, in all and by scale, on the test clips."""
     import torch
 
-    from videoar.bits.corruption import teacher_forcing
     from videoar.losses.bitwise import bitwise_loss
 
     pyramid = tokenizer.pyramid(clips.shape[-2], clips.shape[-1])
     with torch.no_grad():
         latent = tokenizer.encode(clips)
-        lesson, frames = teacher_forcing(latent, pyramid), latent.shape[2]
+        lesson, frames = generator.lesson(latent, pyramid), latent.shape[2]
         result = bitwise_loss(generator(lesson.tokens, labels, pyramid, frames), lesson.targets, pyramid, frames)
     by_scale = {f"{h}x{w}": round(float(a), 4) for (h, w), a in zip(pyramid.grids, result.per_scale_accuracy)}
     return {"bit_accuracy": round(float(result.accuracy), 4), "bit_accuracy_per_scale": by_scale}

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videoar.bits.corruption import teacher_forcing
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.folders import class_in
 from videoar.errors import UserError
@@ -62,7 +61,7 @@ class ModelTwin:
             if self.accuracy is not None:
                 raise UserError("bit accuracy needs clips of one size; set size in the protocol")
             self.accuracy = BitAccuracy(pyramid, frames, latent.shape[1]).to(latent.device)
-        lesson = teacher_forcing(latent, pyramid, order=generator.config.order)
+        lesson = generator.lesson(latent, pyramid)
         known = list(generator.config.class_names or ())
         found = [class_in(PurePosixPath(name), known) for name in names]
         labels = [known.index(label) if label is not None else -1 for label in found]

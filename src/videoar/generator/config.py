@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from videoar.bits.pyramid import Order
+from videoar.bits.residual import TemporalContext
 from videoar.errors import UserError
 
 
@@ -16,6 +17,9 @@ class GeneratorConfig:
     Raises:
         ValueError: heads that do not divide the width, an odd head width, or an unknown choice.
     """
+
+    saved_without: ClassVar[dict[str, Any]] = {"temporal_context": "first_scale"}
+    """What a saved configuration meant that was written before it had the field."""
 
     latent_dim: int = 48
     """D, bits per token; the tokenizer's."""
@@ -45,6 +49,9 @@ class GeneratorConfig:
     """Next-frame-and-scale prediction, or `raster`: the next-token baseline, which predicts every token of a frame
     alone, in row-major order, from all tokens before it. It needs a tokenizer of one scale (`scales: [8]`) and no
     corruption."""
+    temporal_context: TemporalContext = "every_scale"
+    """Which scales are shown the frame before: `every_scale`, so that every bit of a frame reaches the next one and eq. 5
+    holds, or `first_scale`, the paper's wording (`bits.residual.context`). Raster order has no use for it."""
     position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"
     """Positional scheme; the first two are ablations (paper Table 4)."""
     normalised_positions: bool = False
@@ -68,6 +75,7 @@ class GeneratorConfig:
             raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
         choices = {
             "order": ("scales", "raster"),
+            "temporal_context": ("first_scale", "every_scale"),
             "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
             "condition": ("class", "text", "bytes"),
             "attention": ("sdpa", "flex"),
@@ -77,6 +85,12 @@ class GeneratorConfig:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+
+    @property
+    def context_features(self) -> int:
+        """F, the width of what a token is embedded from."""
+        two = self.order == "scales" and self.temporal_context == "every_scale"
+        return self.latent_dim * (2 if two else 1)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> GeneratorConfig:

@@ -1,10 +1,10 @@
 """VideoAR's generator: a block-causal transformer that predicts the bits of every scale of every frame (paper §4.2).
 
-tokens [B, L, D] ─ embed ─┐
+tokens [B, L, F] ─ embed ─┐
 start token, scale emb. ──┴─ [condition prefix | frame 1: scale 1 … K | frame 2: …] ─ blocks ─ head → logits [B, L, D]
 """
 
-# B batch · P prefix · L video tokens · D bits per token · C width · T latent frames
+# B batch · P prefix · L video tokens · D bits per token · F context features · C width · T latent frames
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from videoar.bits.corruption import CorruptionConfig, TeacherForcing, teacher_forcing
 from videoar.bits.pyramid import Order, ScalePyramid
 from videoar.errors import UserError
 from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
@@ -55,7 +56,7 @@ class VideoAR(nn.Module, Pretrained):
         self.encode_condition = condition_encoder(config)
         self.null = NullCondition(C)
         # 2. token embedding
-        self.embed = nn.Linear(D, C)
+        self.embed = nn.Linear(config.context_features, C)
         self.start = nn.Parameter(torch.randn(C) * 0.02)
         self.scale_embedding = nn.Embedding(config.max_scales, C)
         # 3. transformer
@@ -101,6 +102,16 @@ class VideoAR(nn.Module, Pretrained):
 
     # ---- teacher forcing --------------------------------------------------------------------------------------------
 
+    def lesson(
+        self,
+        latent: Tensor,
+        pyramid: ScalePyramid,
+        corruption: CorruptionConfig | None = None,
+        rng: torch.Generator | None = None,
+    ) -> TeacherForcing:
+        """Contexts and targets of a clip's latent [B, D, T, H, W], in this generator's order and form of context."""
+        return teacher_forcing(latent, pyramid, corruption, rng, self.config.order, self.config.temporal_context)
+
     def forward(
         self,
         tokens: Tensor,
@@ -110,10 +121,10 @@ class VideoAR(nn.Module, Pretrained):
         *,
         frame_keep: Tensor | None = None,
     ) -> Tensor:
-        """Logits of all bits of a clip, given the contexts of all its tokens (`bits.corruption.teacher_forcing`).
+        """Logits of all bits of a clip, given the contexts of all its tokens (`lesson`).
 
         Args:
-            tokens: contexts [B, L, D], L = frames·pyramid.length; the first step of the first frame is not read.
+            tokens: contexts [B, L, F], L = frames·pyramid.length; the first step of the first frame is not read.
             condition: labels, names, prompts, or an encoded Condition of B samples.
             frames: latent frames T.
             frame_keep: random frame mask, bool [B, T, T] (paper eq. 9), or None.
@@ -122,7 +133,7 @@ class VideoAR(nn.Module, Pretrained):
             logits [B, L, D]: log-odds that a bit is 1.
 
         Raises:
-            ValueError: L or D does not fit, or the pyramid has more scales than the model, or than raster order allows.
+            ValueError: L or F does not fit, or the pyramid has more scales than the model, or than raster order allows.
         """
         self._check(tokens, pyramid, frames)
         # FlexAttention has no backward pass on a CPU; the dense mask gives the same
@@ -138,11 +149,11 @@ class VideoAR(nn.Module, Pretrained):
         return self._head(self._transform(x, modulation, rotation, attend)[:, prefix:], of_head)
 
     def _check(self, tokens: Tensor, pyramid: ScalePyramid, frames: int) -> None:
-        L, D = tokens.shape[1:]
+        L, F = tokens.shape[1:]
         if pyramid.sequence_length(frames) != L:
             raise ValueError(f"{L} tokens, but {frames} frames of {pyramid.length} tokens were announced")
-        if self.config.latent_dim != D:
-            raise ValueError(f"tokens of {D} bits for a generator of {self.config.latent_dim}")
+        if self.config.context_features != F:
+            raise ValueError(f"tokens of {F} features for a generator of {self.config.context_features}")
         if len(pyramid) > self.config.max_scales:
             raise ValueError(f"a pyramid of {len(pyramid)} scales; this generator knows {self.config.max_scales}")
 
@@ -201,7 +212,7 @@ class VideoAR(nn.Module, Pretrained):
         Frames and tokens come in order. The first call of all also takes the condition prefix in.
 
         Args:
-            tokens: contexts of the tokens `inside` the frame, [B, n, D]: one of `steps` when sampling, all tokens of a
+            tokens: contexts of the tokens `inside` the frame, [B, n, F]: one of `steps` when sampling, all tokens of a
                 frame that is given.
 
         Returns:
@@ -223,7 +234,7 @@ class VideoAR(nn.Module, Pretrained):
     # ---- shared -----------------------------------------------------------------------------------------------------
 
     def embed_tokens(self, tokens: Tensor, pyramid: ScalePyramid, inside: slice, first_frame: int = 0) -> Tensor:
-        """Contexts [B, n, D] at `inside` of the clip that starts at `first_frame` → embeddings [B, n, C] (eq. 7)."""
+        """Contexts [B, n, F] at `inside` of the clip that starts at `first_frame` → embeddings [B, n, C] (eq. 7)."""
         D = self.config.latent_dim
         x = self.embed(tokens.to(self.embed.weight.dtype) * D**0.5)
         if first_frame == 0 and inside.start == 0:

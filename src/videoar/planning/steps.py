@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from videoar.benchmarking.setting import Setting
-from videoar.bits.corruption import CorruptionConfig, teacher_forcing
+from videoar.bits.corruption import CorruptionConfig
 from videoar.bits.pyramid import ScalePyramid
 from videoar.generator.attention import Attend, DenseAttend
 from videoar.generator.conditioning import Condition, TextCondition
@@ -86,7 +86,7 @@ class GeneratorRun:
         with torch.autocast(s.device.type, torch.bfloat16):
             with torch.no_grad():
                 latent = self.tokenizer.encode(video).float()
-            lesson = teacher_forcing(latent, s.pyramid, CorruptionConfig(mode="inheritance"))
+            lesson = self.network.lesson(latent, s.pyramid, CorruptionConfig(mode="inheritance"))
             logits = self.network(lesson.tokens, conditions(self.network, batch), s.pyramid, s.latent_frames)
             result = bitwise_loss(logits, lesson.targets, s.pyramid, s.latent_frames)
             self.learner.descend(result.loss, mark, self.average)

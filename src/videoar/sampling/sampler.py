@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from videoar.bits.bsq import code_of
-from videoar.bits.corruption import teacher_forcing
 from videoar.bits.pyramid import Order, ScalePyramid
 from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
 from videoar.errors import UserError
@@ -187,7 +186,7 @@ class LatentSampler:
 
     def _given_frames(self, prefix: Tensor) -> Iterator[LatentFrame]:
         """Feed known frames, one call each; what they become are the tokenizer's own bits."""
-        forced = teacher_forcing(prefix, self.pyramid, order=self.order)
+        forced = self.generator.lesson(prefix, self.pyramid)
         groups, length = self.condition.batch // self.batch, self.pyramid.length
         for t in range(prefix.shape[2]):
             inside = slice(t * length, (t + 1) * length)
@@ -203,7 +202,7 @@ class LatentSampler:
         pyramid, options, sampled = self.pyramid, self.options, []
         seen = torch.zeros_like(self.seen)
         for k, (grid, inside) in enumerate(zip(pyramid.grids, self.calls)):
-            shown = context(self.previous if k == 0 else seen, pyramid, k)
+            shown = context(seen, self.previous, pyramid, k, self.generator.config.temporal_context)
             logits = self._call(shown.flatten(2).transpose(1, 2), t, inside).float()
             scale = guidance_scale(options.guidance, t, k, self.total, len(pyramid))
             logits = guide(logits, self.batch, options.guidance, scale)

@@ -222,6 +222,7 @@ class TrainingModule(LightningModule):
 
     def _check_config(self, saved: dict[str, Any]) -> None:
         own = plain(self.network.config)
+        saved = getattr(type(self.network.config), "saved_without", {}) | saved
         own.pop("size", None)  # a generator's last training size: no weight depends on it
         wrong = [f"{k} {saved.get(k)!r} is now {v!r}" for k, v in own.items() if saved.get(k) != v]
         if wrong:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from videoar.bits.corruption import CorruptionConfig, teacher_forcing
+from videoar.bits.corruption import CorruptionConfig
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.latents import latent_tokenizer
 from videoar.errors import UserError
@@ -191,7 +191,7 @@ class GeneratorModule(TrainingModule):
         ratio = self.tokenizer.config.spatial_ratio
         self.network.config.size = (pyramid.full[0] * ratio, pyramid.full[1] * ratio)  # sampling's default
         rng = self.rng()
-        lesson = teacher_forcing(latent, pyramid, self.corruption, rng, self.network.config.order)
+        lesson = self.network.lesson(latent, pyramid, self.corruption, rng)
         condition = self._condition(batch, self.teaching.condition_drop, rng)
         keep = None
         if self.teaching.frame_mask > 0:
@@ -253,7 +253,7 @@ class GeneratorModule(TrainingModule):
 
     def _evaluate(self, split: str, batch: dict[str, Any]) -> None:
         latent, pyramid = self.latents(batch)
-        lesson = teacher_forcing(latent, pyramid, order=self.network.config.order)
+        lesson = self.network.lesson(latent, pyramid)
         frames = latent.shape[2]
         logits = self.network(lesson.tokens, self._condition(batch, 0.0, None), pyramid, frames)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames)

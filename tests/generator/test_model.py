@@ -24,10 +24,10 @@ def _cached_logits(model, tokens, condition, pyramid, frames, given=0):
     for t in range(frames):
         frame = tokens[:, t * pyramid.length : (t + 1) * pyramid.length]
         if t < given:
-            parts.append(model.step(frame, condition, cache, pyramid, t, slice(0, pyramid.length)))
+            parts.append(model.head(model.step(frame, condition, cache, pyramid, t, slice(0, pyramid.length))))
             continue
         for inside in pyramid.slices:
-            parts.append(model.step(frame[:, inside], condition, cache, pyramid, t, inside))
+            parts.append(model.head(model.step(frame[:, inside], condition, cache, pyramid, t, inside)))
     return torch.cat(parts, dim=1)
 
 

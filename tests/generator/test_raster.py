@@ -49,7 +49,7 @@ def test_teacher_forcing_equals_a_call_a_token(make_generator, lesson, window, c
         cache, parts = model.new_cache(encoded, GRID, FRAMES), []
         for t, frame in enumerate(tokens.split(LENGTH, dim=1)):
             for inside in [slice(0, LENGTH)] if t < given else model.steps(GRID):
-                parts.append(model.step(frame[:, inside], encoded, cache, GRID, t, inside))
+                parts.append(model.head(model.step(frame[:, inside], encoded, cache, GRID, t, inside)))
         cached = torch.cat(parts, dim=1)
         assert len(parts) == given + (FRAMES - given) * LENGTH
         assert torch.allclose(forced, cached, atol=2e-5), (forced - cached).abs().max()

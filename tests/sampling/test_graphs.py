@@ -141,7 +141,7 @@ def test_conditions_are_prepared_once():
     model = make_generator()
     condition = model.condition([1, 2])
     prepared = model.prepared(condition)
-    tokens, frame = torch.randn(2, PYRAMID.length, 16), slice(0, PYRAMID.length)
+    tokens, frame = torch.randn(2, PYRAMID.length, model.config.context_features), slice(0, PYRAMID.length)
     with torch.no_grad():
         plain, fast = (
             model.step(tokens, c, model.new_cache(c, PYRAMID, 1), PYRAMID, 0, frame) for c in (condition, prepared)

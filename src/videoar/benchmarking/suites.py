@@ -91,7 +91,7 @@ def generator_forward(s: Setting) -> Case:
     """Logits of a whole clip under teacher forcing."""
     model = s.generator(s.dtype).eval()
     lesson = model.lesson(s.latent(), s.pyramid)
-    run = partial(model, lesson.tokens.to(s.dtype), s.labels(), s.pyramid, s.latent_frames)
+    run = partial(model, lesson.tokens.to(s.dtype), s.labels(), s.pyramid, s.latent_frames, bits=lesson.targets)
     return _case("generator", "forward", run, nbytes(*model.parameters()), s, "tokens", s.tokens)
 
 
@@ -105,7 +105,7 @@ def generator_training(s: Setting, attention: Literal["sdpa", "flex"] = "sdpa", 
     labels, pyramid, frames = s.labels(), s.pyramid, s.latent_frames
 
     def loss() -> Tensor:
-        logits = network(lesson.tokens, labels, pyramid, frames)
+        logits = network(lesson.tokens, labels, pyramid, frames, bits=lesson.targets)
         return bitwise_loss(logits, lesson.targets, pyramid, frames).loss
 
     name = "train_step" if attention == "sdpa" else f"train_step_{attention}"

@@ -180,7 +180,8 @@ def _bit_accuracy(generator: VideoAR, tokenizer: VideoTokenizer, clips: Tensor, 
     with torch.no_grad():
         latent = tokenizer.encode(clips)
         lesson, frames = generator.lesson(latent, pyramid), latent.shape[2]
-        result = bitwise_loss(generator(lesson.tokens, labels, pyramid, frames), lesson.targets, pyramid, frames)
+        logits = generator(lesson.tokens, labels, pyramid, frames, bits=lesson.targets)
+        result = bitwise_loss(logits, lesson.targets, pyramid, frames)
     by_scale = {f"{h}x{w}": round(float(a), 4) for (h, w), a in zip(pyramid.grids, result.per_scale_accuracy)}
     return {"bit_accuracy": round(float(result.accuracy), 4), "bit_accuracy_per_scale": by_scale}
 

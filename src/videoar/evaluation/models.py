@@ -70,7 +70,8 @@ class ModelTwin:
         condition = generator.condition(torch.tensor(labels).clamp(min=0) if by_class else [" "] * len(labels))
         absent = torch.tensor([label < 0 or not by_class for label in labels], device=latent.device)
         condition = generator.null.replace(condition, absent)
-        self.accuracy.update(generator(lesson.tokens, condition, pyramid, frames), lesson.targets)
+        logits = generator(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
+        self.accuracy.update(logits, lesson.targets)
 
     def values(self) -> dict[str, float]:
         """What was seen: `bit_usage/…`, and with a generator `accuracy/…`."""

@@ -15,7 +15,8 @@ class GeneratorConfig:
     """Everything that fixes the generator's weights and what they mean; plain data.
 
     Raises:
-        ValueError: heads that do not divide the width, an odd head width, or an unknown choice.
+        ValueError: heads that do not divide the width, an odd head width, groups that do not divide the bits, or an
+            unknown choice.
     """
 
     saved_without: ClassVar[dict[str, Any]] = {"temporal_context": "first_scale"}
@@ -56,6 +57,9 @@ class GeneratorConfig:
     """Positional scheme; the first two are ablations (paper Table 4)."""
     normalised_positions: bool = False
     """Spread spatial indices over the final grid instead of counting each scale's own cells."""
+    bit_groups: int = 1
+    """Groups in which the bits of a token are drawn, each told the groups before; 1 = all at once, the paper
+    (`generator/head.py`)."""
     max_scales: int = 24
     """Rows of the learned scale embedding."""
     window: int = 0
@@ -83,6 +87,8 @@ class GeneratorConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.bit_groups < 1 or self.latent_dim % self.bit_groups:
+            raise ValueError(f"bit_groups {self.bit_groups} does not divide the {self.latent_dim} bits of a token")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
 

@@ -24,6 +24,7 @@ from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
 from videoar.generator.blocks import Block
 from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, pad_prefix
 from videoar.generator.config import GeneratorConfig
+from videoar.generator.head import make_head
 from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
 from videoar.generator.visibility import SequenceIds, dense_mask, step_mask
 from videoar.kernels.linear import Apply, packed, plain
@@ -66,7 +67,7 @@ class VideoAR(nn.Module, Pretrained):
         # 4. head
         self.head_norm = RMSNorm(C, affine=False)
         self.head_modulation = nn.Linear(C, 2 * C)
-        self.head = nn.Linear(C, D)
+        self.head = make_head(C, D, config.bit_groups)
         self.checkpointing = False
         self._flex: dict[Any, Any] = {}
         self._compiled: Callable[..., Tensor] | None = None
@@ -119,6 +120,7 @@ class VideoAR(nn.Module, Pretrained):
         pyramid: ScalePyramid,
         frames: int,
         *,
+        bits: Tensor | None = None,
         frame_keep: Tensor | None = None,
     ) -> Tensor:
         """Logits of all bits of a clip, given the contexts of all its tokens (`lesson`).
@@ -127,6 +129,7 @@ class VideoAR(nn.Module, Pretrained):
             tokens: contexts [B, L, F], L = frames·pyramid.length; the first step of the first frame is not read.
             condition: labels, names, prompts, or an encoded Condition of B samples.
             frames: latent frames T.
+            bits: the true bits [B, L, D] (`TeacherForcing.targets`), which a head in groups is told; else not read.
             frame_keep: random frame mask, bool [B, T, T] (paper eq. 9), or None.
 
         Returns:
@@ -146,7 +149,7 @@ class VideoAR(nn.Module, Pretrained):
         positions = video_positions(pyramid, frames, 0, self.config.normalised_positions, tokens.device)
         x, rotation = self._with_positions(x, positions, encoded, with_prefix=True)
         modulation, of_head = self._modulations(encoded)
-        return self._head(self._transform(x, modulation, rotation, attend)[:, prefix:], of_head)
+        return self.head(self._features(self._transform(x, modulation, rotation, attend)[:, prefix:], of_head), bits)
 
     def _check(self, tokens: Tensor, pyramid: ScalePyramid, frames: int) -> None:
         L, F = tokens.shape[1:]
@@ -207,7 +210,7 @@ class VideoAR(nn.Module, Pretrained):
         frame: int,
         inside: slice,
     ) -> Tensor:
-        """One transformer call: logits of some tokens of one frame, given everything in the cache.
+        """One transformer call: features of some tokens of one frame, given everything in the cache.
 
         Frames and tokens come in order. The first call of all also takes the condition prefix in.
 
@@ -216,7 +219,7 @@ class VideoAR(nn.Module, Pretrained):
                 frame that is given.
 
         Returns:
-            logits [B, n, D].
+            features [B, n, C], from which `head` makes logits.
         """
         with_prefix, prefix = frame == 0 and inside.start == 0, condition.tokens.shape[1]
         if inside.start == 0:
@@ -229,7 +232,7 @@ class VideoAR(nn.Module, Pretrained):
         positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
         x, rotation = self._with_positions(x, positions, condition, with_prefix)
         x = (self._compiled or self._transform)(x, modulation, rotation, cache, cache.linear)
-        return self._head(x[:, prefix:] if with_prefix else x, of_head)
+        return self._features(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -289,9 +292,9 @@ class VideoAR(nn.Module, Pretrained):
                 x = block(x, modulation, rotation, attend, linear)
         return x
 
-    def _head(self, x: Tensor, modulation: Tensor) -> Tensor:
+    def _features(self, x: Tensor, modulation: Tensor) -> Tensor:
         scale, shift = modulation.unbind(-2)
-        return self.head(self.head_norm(x) * (1 + scale) + shift)
+        return self.head_norm(x) * (1 + scale) + shift
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in asdict(self.config).items() if name != "class_names")

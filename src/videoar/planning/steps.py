@@ -87,7 +87,8 @@ class GeneratorRun:
             with torch.no_grad():
                 latent = self.tokenizer.encode(video).float()
             lesson = self.network.lesson(latent, s.pyramid, CorruptionConfig(mode="inheritance"))
-            logits = self.network(lesson.tokens, conditions(self.network, batch), s.pyramid, s.latent_frames)
+            condition = conditions(self.network, batch)
+            logits = self.network(lesson.tokens, condition, s.pyramid, s.latent_frames, bits=lesson.targets)
             result = bitwise_loss(logits, lesson.targets, s.pyramid, s.latent_frames)
             self.learner.descend(result.loss, mark, self.average)
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from videoar.bits.pyramid import Order
 from videoar.generator.model import VideoAR
-from videoar.sampling.draw import draw_bits
-from videoar.sampling.guidance import guidance_scale, guide
+from videoar.sampling.guidance import guidance_scale
 from videoar.sampling.sampler import LatentSampler
 
 
@@ -30,11 +29,9 @@ class RasterSampler(LatentSampler):
         options, sampled, codes = self.options, [], []
         code = self.previous[..., -1, -1].mT  # [R, 1, D]; the generator puts its start token for the first of all
         for i, inside in enumerate(self.calls):
-            logits = self._call(code, t, inside).float()
+            features = self._call(code, t, inside)
             scale = guidance_scale(options.guidance, t, i, self.total, len(self.calls))
-            logits = guide(logits, self.batch, options.guidance, scale)
-            bits = draw_bits(logits, self.uniform[0][:, inside], options.temperature_of(0), options.greedy)
-            code = self._codes(bits, inside)
+            bits, code = self._draw(features, inside, scale, options.temperature_of(0))
             sampled.append(bits)
             codes.append(code)
             if count is not None:

@@ -203,25 +203,33 @@ class LatentSampler:
         seen = torch.zeros_like(self.seen)
         for k, (grid, inside) in enumerate(zip(pyramid.grids, self.calls)):
             shown = context(seen, self.previous, pyramid, k, self.generator.config.temporal_context)
-            logits = self._call(shown.flatten(2).transpose(1, 2), t, inside).float()
+            features = self._call(shown.flatten(2).transpose(1, 2), t, inside)
             scale = guidance_scale(options.guidance, t, k, self.total, len(pyramid))
-            logits = guide(logits, self.batch, options.guidance, scale)
-            drawn = draw_bits(logits, self.uniform[0][:, inside], options.temperature_of(k), options.greedy)
-            bits = drawn.unflatten(1, grid)[:, None]
-            seen = advance(seen, self._codes(bits, inside).movedim(-1, 1), pyramid)
-            sampled.append(bits)
+            bits, codes = self._draw(features, inside, scale, options.temperature_of(k))
+            seen = advance(seen, codes.unflatten(1, grid)[:, None].movedim(-1, 1), pyramid)
+            sampled.append(bits.unflatten(1, grid)[:, None])
             if count is not None:
                 count()
         self.seen.copy_(seen)
         return tuple(sampled)
 
-    def _codes(self, bits: Tensor, inside: slice) -> Tensor:
-        """Codes of all rows [R, …, D] of bits [B, …, D]; the rows of a corrupted prefix get some bits flipped."""
-        guidance, groups = self.options.guidance, self.condition.batch // self.batch
-        rows = [bits] * groups
+    def _draw(self, features: Tensor, inside: slice, scale: float, temperature: float) -> tuple[Tensor, Tensor]:
+        """Bits [B, n, D] of a call's tokens from their features [R, n, C], group by group, and their codes [R, n, D]."""
+        head, options, drawn = self.generator.head, self.options, []
+        state, noise, flips = head.begin(features), *self.uniform[:, :, inside]
+        told = features.new_empty(*features.shape[:2], 0, dtype=torch.bool)
+        for g, part in enumerate(head.parts):
+            logits = guide(head.group(state, told, g).float(), self.batch, options.guidance, scale)
+            drawn.append(draw_bits(logits, noise[..., part], temperature, options.greedy))
+            told = torch.cat([told, self._told(drawn[-1], flips[..., part])], dim=-1)
+        return torch.cat(drawn, dim=-1), code_of(told)
+
+    def _told(self, bits: Tensor, flips: Tensor) -> Tensor:
+        """Bits as all rows [R, …] go on with them; the rows of a corrupted prefix get some flipped."""
+        guidance, rows = self.options.guidance, [bits] * (self.condition.batch // self.batch)
         if guidance.prefix_strength > 0:
-            rows[-1] = bits ^ (self.uniform[1][:, inside].reshape(bits.shape) < guidance.prefix_flip)
-        return code_of(torch.cat(rows))
+            rows[-1] = bits ^ (flips < guidance.prefix_flip)
+        return torch.cat(rows)
 
     def _call(self, tokens: Tensor, frame: int, inside: slice) -> Tensor:
         return self.generator.step(tokens, self.condition, self.cache, self.pyramid, frame, inside)

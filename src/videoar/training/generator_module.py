@@ -196,7 +196,7 @@ class GeneratorModule(TrainingModule):
         keep = None
         if self.teaching.frame_mask > 0:
             keep = draw_frame_keep(B, frames, self.teaching.frame_mask, rng, latent.device)
-        logits = self.network(lesson.tokens, condition, pyramid, frames, frame_keep=keep)
+        logits = self.network(lesson.tokens, condition, pyramid, frames, bits=lesson.targets, frame_keep=keep)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames, self.teaching.scale_weights)
         optimizer: Any = self.optimizers()
         norm = self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
@@ -255,7 +255,8 @@ class GeneratorModule(TrainingModule):
         latent, pyramid = self.latents(batch)
         lesson = self.network.lesson(latent, pyramid)
         frames = latent.shape[2]
-        logits = self.network(lesson.tokens, self._condition(batch, 0.0, None), pyramid, frames)
+        condition = self._condition(batch, 0.0, None)
+        logits = self.network(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames)
         self.log_scalars(split, report(result), latent.shape[0], prog_bar=("loss", "accuracy"))
 

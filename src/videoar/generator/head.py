@@ -1,0 +1,95 @@
+"""The head: the feature of a token → the logits of its D bits, all at once (the paper) or in groups that see each other.
+
+Bits that are drawn independently give the mean of what is possible: a sprite that may be in one of ten places needs many
+bits to flip together, and appears nowhere. A light head that draws a token's bits in groups, each told the groups before,
+makes them agree. It adds no call of the transformer. (RQ-Transformer's depth transformer, arXiv 2203.01941, in small.)
+"""
+
+# B batch · n tokens · C width · D bits per token · G groups · M hidden width
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Head(Protocol):
+    """What model and sampler ask of a head."""
+
+    parts: tuple[slice, ...]
+    """The groups of bits, in the order in which they are drawn."""
+
+    def __call__(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
+        """Features [B, n, C] and, for more than one group, the true bits [B, n, D] → logits [B, n, D]."""
+
+    def begin(self, x: Tensor) -> Tensor:
+        """What the features [B, n, C] say to all groups; computed once a call."""
+
+    def group(self, state: Tensor, told: Tensor, index: int) -> Tensor:
+        """Logits [B, n, D/G] of one group, given `begin`'s state and the bits [B, n, g·D/G] of the groups before."""
+
+
+class BitHead(nn.Linear):
+    """One logit a bit, all bits at once (paper §4.2)."""
+
+    def __init__(self, width: int, bits: int) -> None:
+        super().__init__(width, bits)
+        self.parts = (slice(0, bits),)
+
+    def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+    def begin(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+    def group(self, state: Tensor, told: Tensor, index: int) -> Tensor:
+        return state
+
+
+class GroupedBitHead(nn.Module):
+    """logits_g = W_g · silu(A_g x + B_g signs_{<g}): G small networks, each told what the groups before have drawn.
+
+    Args:
+        width: C. bits: D, a multiple of groups. groups: G. hidden: M, hidden width of a group.
+    """
+
+    mask: Tensor
+
+    def __init__(self, width: int, bits: int, groups: int, hidden: int) -> None:
+        super().__init__()
+        size = bits // groups
+        self.parts = tuple(slice(g * size, (g + 1) * size) for g in range(groups))
+        self.read = nn.Linear(width, groups * hidden)
+        self.told = nn.Linear(bits, groups * hidden, bias=False)
+        self.write = nn.Parameter(torch.randn(groups, hidden, size) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(groups, size))
+        earlier = torch.arange(groups)[:, None] > torch.arange(bits) // size  # [G, D]
+        self.register_buffer("mask", earlier.repeat_interleave(hidden, 0).float(), persistent=False)
+
+    def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
+        if bits is None:
+            raise ValueError("a head in groups needs the true bits of every token: forward(…, bits=lesson.targets)")
+        told = F.linear(_signs(bits, x.dtype), self.told.weight * self.mask)
+        hidden = F.silu(self.read(x) + told).unflatten(-1, (len(self.parts), -1))
+        return (torch.einsum("...gm,gmd->...gd", hidden, self.write) + self.bias).flatten(-2)
+
+    def begin(self, x: Tensor) -> Tensor:
+        return self.read(x)
+
+    def group(self, state: Tensor, told: Tensor, index: int) -> Tensor:
+        M, before = self.write.shape[1], slice(0, self.parts[index].start)
+        own = slice(index * M, (index + 1) * M)
+        hidden = F.silu(state[..., own] + F.linear(_signs(told, state.dtype), self.told.weight[own, before]))
+        return hidden @ self.write[index] + self.bias[index]
+
+
+def _signs(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    return bits.to(dtype) * 2 - 1
+
+
+def make_head(width: int, bits: int, groups: int) -> BitHead | GroupedBitHead:
+    """The head of a generator of `width` for tokens of `bits` bits in `groups` groups."""
+    return BitHead(width, bits) if groups == 1 else GroupedBitHead(width, bits, groups, max(64, width // 2))

@@ -116,7 +116,9 @@ def test_one_frame_gives_what_the_image_tokenizer_gives(released, image):
     for ours, theirs in zip(codes.bits, bits, strict=True):
         assert torch.equal(ours[:, 0], theirs.movedim(1, -1))
     assert_close(codes.latent[:, :, 0], quantized, atol=1e-9, rtol=0)
-    assert_close(teacher_forcing(latent, codes.pyramid, temporal="first_scale").tokens[:, 1:].double(), shown, atol=1e-5, rtol=0)
+    assert_close(
+        teacher_forcing(latent, codes.pyramid, temporal="first_scale").tokens[:, 1:].double(), shown, atol=1e-5, rtol=0
+    )
     video = tokenizer.decode(codes.latent)
     assert_close(video[:, :, 0], plain.decode(quantized), atol=1e-9, rtol=0)
     tokenizer.float()

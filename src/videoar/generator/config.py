@@ -51,8 +51,8 @@ class GeneratorConfig:
     alone, in row-major order, from all tokens before it. It needs a tokenizer of one scale (`scales: [8]`) and no
     corruption."""
     temporal_context: TemporalContext = "every_scale"
-    """Which scales are shown the frame before: `every_scale`, so that every bit of a frame reaches the next one and eq. 5
-    holds, or `first_scale`, the paper's wording (`bits.residual.context`). Raster order has no use for it."""
+    """Which scales are shown the frame before: `every_scale`, so that every bit of a frame reaches the next one and
+    eq. 5 holds, or `first_scale`, the paper's wording (`bits.residual.context`). Raster order has no use for it."""
     position: Literal["absolute", "rope2d", "multiscale_temporal_rope"] = "multiscale_temporal_rope"
     """Positional scheme; the first two are ablations (paper Table 4)."""
     normalised_positions: bool = False

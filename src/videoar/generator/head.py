@@ -1,8 +1,9 @@
-"""The head: the feature of a token → the logits of its D bits, all at once (the paper) or in groups that see each other.
+"""The head: the feature of a token → the logits of its D bits, all at once (the paper) or in groups, one after another.
 
-Bits that are drawn independently give the mean of what is possible: a sprite that may be in one of ten places needs many
-bits to flip together, and appears nowhere. A light head that draws a token's bits in groups, each told the groups before,
-makes them agree. It adds no call of the transformer. (RQ-Transformer's depth transformer, arXiv 2203.01941, in small.)
+Bits that are drawn independently give the mean of what is possible: a sprite that may be in one of ten places needs
+many bits to flip together, and appears nowhere. A light head that draws a token's bits in groups, each told the groups
+before, makes them agree. It adds no call of the transformer. (RQ-Transformer's depth transformer, arXiv 2203.01941, in
+small.)
 """
 
 # B batch · n tokens · C width · D bits per token · G groups · M hidden width

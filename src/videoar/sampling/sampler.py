@@ -214,7 +214,7 @@ class LatentSampler:
         return tuple(sampled)
 
     def _draw(self, features: Tensor, inside: slice, scale: float, temperature: float) -> tuple[Tensor, Tensor]:
-        """Bits [B, n, D] of a call's tokens from their features [R, n, C], group by group, and their codes [R, n, D]."""
+        """Bits [B, n, D] of a call's tokens from their features [R, n, C], group by group; their codes [R, n, D]."""
         head, options, drawn = self.generator.head, self.options, []
         state, noise, flips = head.begin(features), *self.uniform[:, :, inside]
         told = features.new_empty(*features.shape[:2], 0, dtype=torch.bool)

@@ -14,6 +14,7 @@ from torch import nn
 from videoar import kernels
 from videoar.benchmarking import suites
 from videoar.benchmarking.measure import Case, count_flops, run_case
+from videoar.benchmarking.run import run_benchmark
 from videoar.benchmarking.setting import Setting
 from videoar.benchmarking.timing import Roofline, Workload, nbytes
 from videoar.cli import benchmark
@@ -118,6 +119,14 @@ def test_the_command_writes_what_it_shows(tmp_path, capsys, monkeypatch):
         assert figure["low_ms"] <= figure["median_ms"] <= figure["high_ms"] and figure["rate"] > 0, name
         assert f"{figure['median_ms']:.4g}" in shown, name
         assert (figure["flops"] > 0) == (figure["of_matmul"] is not None), name
+
+
+def test_a_benchmark_from_python(tiny, tmp_path):
+    result = run_benchmark(tiny, ["quantiser"], cases=["quantize"], without=["linear"], budget=0.02)
+    (figure,) = result.figures
+    assert figure.timing.name == "quantize" and figure.rate > 0
+    assert result.content["settings"]["without"] == ["linear"] and result.content["settings"]["batch"] == 1
+    assert json.loads(result.save(tmp_path).read_text())["figures"].keys() == {"quantiser/quantize"}
 
 
 @pytest.mark.parametrize(

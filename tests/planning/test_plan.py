@@ -13,7 +13,7 @@ from videoar.cli import main as cli
 from videoar.generator import config as generator_config
 from videoar.generator import model as generator_model
 from videoar.generator.visibility import SequenceIds, dense_mask
-from videoar.planning import cluster, live, needs, steps
+from videoar.planning import cluster, live, memory, needs, steps
 from videoar.planning.live import LiveMemory
 from videoar.tokenizer import config as tokenizer_config
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
@@ -105,27 +105,34 @@ def test_visible_share_is_the_masks(small):
 def test_fits_is_the_largest_batch():
     need = needs.Need(1, 100, ((1, 150), (4, 300), (32, 3100)), 170, 0)
     assert [need.peak(batch) for batch in (1, 2, 4, 5, 32, 33)] == [170, 200, 300, 400, 3100, 3200]
-    for memory in (200, 299, 400, 5000):
-        batch = need.fits(memory)
-        assert need.peak(batch) <= memory < need.peak(batch + 1)
+    for room in (200, 299, 400, 5000):
+        batch = need.fits(room)
+        assert need.peak(batch) <= room < need.peak(batch + 1)
     assert need.fits(160) == 0
 
 
 def test_cluster_adds_up():
     need = needs.Need(0, 0, ((1, 10**9), (2, 2 * 10**9)), 0, 10**15)
     asked = cluster.Cluster(preset="videoar-l", frames=17, size=(128, 128), devices=8, batch=2, accumulate=3, steps=100)
-    plan = cluster.plan(asked, need)
+    plan = cluster.plan_cluster(asked, need)
     weights = plan["weights"]["all"]
     assert weights == pytest.approx(926e6, rel=0.02)
     assert plan["device_bytes"]["AdamW's two moments, float32, sharded"] == weights
     assert plan["clips_a_step"] == 48 and plan["tokens_a_step"] == 48 * 650
     assert plan["seconds_a_step"] == pytest.approx(48e15 / (8 * 989e12 * 0.4))
     assert plan["checkpoint_bytes"] > 16 * weights
-    more = cluster.plan(replace(asked, devices=64), need)
+    more = cluster.plan_cluster(replace(asked, devices=64), need)
     assert more["device_total"] < plan["device_total"]
     assert more["seconds_a_step"] == pytest.approx(plan["seconds_a_step"])
-    assert plan["fits"] and not cluster.plan(replace(asked, memory=4.0), need)["fits"]
+    assert plan["fits"] and not cluster.plan_cluster(replace(asked, memory=4.0), need)["fits"]
     assert "clips a step" in cluster.markdown(plan)
+
+
+def test_a_plan_from_python(small):
+    content = memory.plan_memory("small", 5, (32, 32), ["sampling"], track=reversed)
+    (row,) = content["computed"]
+    assert row["what"] == "sampling" and row["peak_of_one_clip"] > row["state"] and not content["checked"]
+    assert "Sampling (computed)" in memory.markdown(content)
 
 
 def test_the_command_writes_tables(tmp_path, capsys):

@@ -14,6 +14,7 @@ from videoar.errors import UserError
 from videoar.sweeps.child import write_child
 from videoar.sweeps.collect import collect, read_scalars
 from videoar.sweeps.report import spread
+from videoar.sweeps.run import run_sweep
 from videoar.sweeps.spec import load_sweep
 
 
@@ -40,6 +41,15 @@ def test_results_against_hand_computed_numbers(make_sweep, tmp_path, capsys):
     assert (out / "results.png").read_bytes()[:4] == b"\x89PNG"
     assert table in capsys.readouterr().out
     assert "work.py" in (out / "lr=2.0__seed3" / "commands.sh").read_text()
+
+
+def test_a_sweep_from_python(make_sweep, tmp_path):
+    result = run_sweep(make_sweep(grid={"lr": [9, 2.0]}, seeds=[0]), tmp_path / "out", {"log": str(tmp_path / "log")})
+    assert [outcome.metrics for outcome in result.outcomes] == [{}, {"loss": 2.0, "accuracy": 0.0}]
+    assert [outcome.child.name for outcome in result.failed] == ["lr=9__seed0"]
+    assert [path.name for path in result.files] == ["results.csv", "results.md", "results.png"]
+    with pytest.raises(UserError, match="must name a GPU for each of 2 jobs"):
+        run_sweep(result.sweep, jobs=2, devices=["0"])
 
 
 def test_spread():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from videoar.cli.main import main
-from videoar.cli.reconstruct import reconstruct
 from videoar.data.readers import open_video
 from videoar.data.writers import write_mp4
+from videoar.tokenizer.reconstruct import reconstruct
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_scales_and_frames_limit_the_work(video, model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--scales": "9"}, "--scales 9: these frames have"),
+        ({"--scales": "9"}, "scales 9: these frames have"),
         ({"--chunk": "0"}, "--chunk must be at least 1, got 0"),
         ({"--model": "nowhere"}, "nowhere is no folder"),
         ({"input": "none.mp4"}, "none.mp4: no such file"),

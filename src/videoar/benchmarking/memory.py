@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,17 +22,22 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def free_at_once() -> None:
+    """From now on, let glibc return every freed tensor to the system: kept for reuse, they fragment and take more."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(MMAP_THRESHOLD, 2**20)
+
+
 @contextmanager
 def freed_at_once() -> Iterator[None]:
     """Let glibc map tensors of 1 MiB and more, so that freed ones leave resident memory; also where models are built:
     holes that their temporaries leave in the heap would be filled later and be counted for what fills them."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(MMAP_THRESHOLD, 2**20)
-    libc.malloc_trim(0)
+    free_at_once()
+    ctypes.CDLL(None).malloc_trim(0)
     try:
         yield
     finally:
-        libc.mallopt(MMAP_THRESHOLD, 2**25)
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**25)
 
 
 @contextmanager

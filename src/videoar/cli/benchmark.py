@@ -11,7 +11,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import time
 
 from videoar.errors import UserError
 
@@ -54,38 +53,25 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
-    from videoar import kernels
-    from videoar.benchmarking import measure, suites, timing
+    from videoar.benchmarking.measure import DTYPES
+    from videoar.benchmarking.run import run_benchmark
     from videoar.benchmarking.setting import Setting
 
-    timing.CPU_CLOCK = time.process_time if args.cpu_time else time.perf_counter
-    if args.cpu_time:
-        torch.set_num_threads(1)
     device = torch.device(_device(args.device))
     gpu = device.type == "cuda"
-    dtype = measure.DTYPES[args.dtype or ("bfloat16" if gpu else "float32")]
+    dtype = DTYPES[args.dtype or ("bfloat16" if gpu else "float32")]
     sides = args.size or [128 if gpu else 64]
     if len(sides) > 2 or args.budget <= 0:
         raise UserError(f"--size takes one or two numbers, --budget more than 0; got {sides} and {args.budget}")
     preset, size = args.preset or ("videoar-l" if gpu else "debug"), (sides[0], sides[-1])
     setting = Setting(preset, device, dtype, args.frames, size, args.batch, args.guidance, args.depth)
-    chosen = [name for name in suites.SUITES if name in args.suite or "all" in args.suite]
-    roofs = measure.ceilings(device)
-    figures: list[measure.Figure] = []
-    with kernels.without(*args.without):
-        for name in chosen:
-            cases = (c for c in suites.SUITES[name](setting) if not args.case or c.workload.name in args.case)
-            figures += measure.run_cases(cases, device, roofs, args.budget)
-    if not figures:
-        raise UserError(f"no case of {', '.join(chosen)} is called {' or '.join(args.case)}")
-    settings = {"preset": preset, "frames": args.frames, "size": list(size), "batch": args.batch}
-    settings |= {"guidance": args.guidance, "depth": args.depth, "steps": setting.steps}
-    settings |= {"without": args.without, "threads": torch.get_num_threads()}
-    content = measure.report(figures, roofs, device, settings)
-    console = Console()
-    console.print(measure.table(figures, roofs))
-    console.print(f"{content['machine']['processor']} · {content['machine']['device']} · {content['machine']['clock']}")
-    print(f"wrote {measure.save(content, args.out)}")
+    suites = SUITES if "all" in args.suite else args.suite
+    how = {"cases": args.case or (), "without": args.without, "budget": args.budget, "cpu_time": args.cpu_time}
+    result = run_benchmark(setting, suites, **how)
+    console, machine = Console(), result.content["machine"]
+    console.print(result.table())
+    console.print(f"{machine['processor']} · {machine['device']} · {machine['clock']}")
+    print(f"wrote {result.save(args.out)}")
     return 0
 
 

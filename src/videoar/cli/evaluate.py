@@ -21,14 +21,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videoar.cli.samples import write_samples
 from videoar.errors import UserError
 
 if TYPE_CHECKING:
-    from videoar.evaluation.models import ModelTwin
     from videoar.evaluation.plan import Options, Progress
     from videoar.evaluation.protocol import Protocol
-    from videoar.metrics.features.base import FeatureNet
     from videoar.metrics.vbench.registry import Dimensions
 
 
@@ -84,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         )
     protocol = _protocol(args)
     if args.generate:
-        write_samples(args, protocol, _device(args))
+        _write_samples(args, protocol)
     if not (args.real or args.vbench):
         if args.generate:
             return 0
@@ -92,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from videoar.evaluation.evaluate import evaluate
+    from videoar.evaluation.models import load_twin
+    from videoar.evaluation.plan import features_for
 
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
@@ -104,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
             bar.update(tasks[what], completed=done)
 
         report = evaluate(
-            [_twin(args.model)] if args.model else args.fake,
+            [load_twin(args.model)] if args.model else args.fake,
             args.real,
             protocol,
             metrics=metrics,
-            features=_features(args, protocol) if wants_fvd else None,
+            features=features_for(protocol, args.features, args.download) if wants_fvd else None,
             dimensions=_dimensions(args),
             options=_options(args, progress),
         )
@@ -137,32 +136,31 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     return Protocol.load(args.protocol).with_(changes, source="--set")
 
 
-def _twin(path: str) -> ModelTwin:
-    """The tokenizer of a checkpoint or folder, with the generator if it holds one."""
-    from videoar.evaluation.models import ModelTwin
-    from videoar.pretrained import shipped_model
-    from videoar.training.checkpoint import load_models, load_tokenizer, read_checkpoint
+def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
+    """Sample `args.generate` into the one folder of `args.fake`; what is there already is kept."""
+    from rich.progress import Progress
 
-    place = shipped_model(path) or Path(path)
-    if place.is_file():
-        has_generator = read_checkpoint(place, mmap=True).get("videoar", {}).get("kind") == "generator"
-    else:
-        has_generator = (place / "generator").is_dir()
-    if not has_generator:
-        return ModelTwin(load_tokenizer(path), name=path)
-    generator, tokenizer = load_models(path)
-    return ModelTwin(tokenizer, generator, path)
+    from videoar.evaluation.folders import VideoFolder
+    from videoar.evaluation.samples import SampleSettings, sample_like, sample_prompts
+    from videoar.evaluation.vbench_folder import VBenchFolder, read_prompts
+    from videoar.training.checkpoint import load_models
 
-
-def _features(args: argparse.Namespace, protocol: Protocol) -> FeatureNet | None:
-    """The net of --features, else the protocol's own if it comes with this installation."""
-    from videoar.metrics.features.registry import load_features
-
-    spec = args.features or ("atari" if protocol.features == "atari" else None)
-    if spec is None:
-        return None
-    resize = None if spec.partition(":")[0] == "atari" else protocol.features_resize
-    return load_features(spec, resize, protocol.batch_norm_eps, args.download)
+    if not (args.prompts or args.real) or len(args.fake or ()) != 1:
+        raise UserError("--generate needs --prompts FILE, or --real with its classes, and one folder as --fake")
+    generator, tokenizer = load_models(args.generate)
+    models = generator.to(_device(args)).eval(), tokenizer.to(_device(args)).eval()
+    size = (args.size[0], args.size[1]) if args.size else tuple(generator.config.size)
+    folder, settings = Path(args.fake[0]), SampleSettings(args.frames, size, args.seed, args.guidance)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("sampling", total=None)
+        progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        if args.prompts:
+            layout = VBenchFolder(folder, read_prompts(args.prompts), args.samples)
+            made = sample_prompts(layout, models, settings, progress)
+        else:
+            made = sample_like(VideoFolder(args.real), protocol, folder, models, settings, args.batch, progress)
+    prompts = f"; prompts in {layout.write_info()}" if args.prompts else ""
+    print(f"{made} videos written to {folder}{prompts}")
 
 
 def _dimensions(args: argparse.Namespace) -> Dimensions | None:

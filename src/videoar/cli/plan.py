@@ -75,29 +75,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _memory(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
+    from functools import partial
+
     from rich.progress import track
 
-    from videoar.planning import memory
+    from videoar.planning.memory import KINDS, markdown, plan_memory
 
-    jobs = memory.JOBS
-    if args.preset is not None:
-        jobs = [(what, args.preset, (args.frames, size)) for what in ("tokenizer", "generator", "sampling")]
-    jobs = [job for job in jobs if args.what is None or job[0] in args.what]
-    shown = track(jobs, "counting", transient=True)
-    computed = list(memory.rows(shown))
-    checked: list[dict[str, Any]] = []
-    if args.measure:
-        names = {preset for _, preset, _ in jobs} if args.preset else {"debug", "atari"}
-        settings = [memory.setting_of(name, (args.frames, size), args.batch, args.device) for name in sorted(names)]
-        kinds = [kind for kind in ("tokenizer", "generator") if args.what is None or kind in args.what]
-        checked = list(memory.checks((kind, setting) for setting in settings for kind in kinds))
-    content = memory.report(computed, checked)
-    return content, memory.markdown(content)
+    shown = partial(track, description="counting", transient=True)
+    given = {"measure": args.measure, "batch": args.batch, "device": args.device, "track": shown}
+    content = plan_memory(args.preset, args.frames, size, args.what or KINDS, **given)
+    return content, markdown(content)
 
 
 def _cluster(args: argparse.Namespace, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
-    from videoar.planning.cluster import Cluster, markdown, plan
+    from videoar.planning.cluster import Cluster, markdown, plan_cluster
 
     names = {field.name for field in fields(Cluster)} - {"size"}
-    content = plan(Cluster(size=size, **{name: getattr(args, name) for name in names}))
+    content = plan_cluster(Cluster(size=size, **{name: getattr(args, name) for name in names}))
     return content, markdown(content)

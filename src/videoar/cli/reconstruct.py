@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +17,6 @@ from videoar.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from videoar.tokenizer.model import VideoTokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +40,16 @@ def run(args: argparse.Namespace) -> None:
     import torch
     from rich.progress import Progress
 
+    from videoar.benchmarking.memory import free_at_once
     from videoar.data.files import atomic_path
     from videoar.data.probe import Probe
     from videoar.data.readers import iterate
     from videoar.data.writers import open_mp4_writer
+    from videoar.tokenizer.reconstruct import reconstruct
+    from videoar.training.checkpoint import load_tokenizer
 
     started = time.perf_counter()
-    _give_freed_memory_back()
+    free_at_once()
     for name, value in (("--chunk", args.chunk), ("--frames", args.frames), ("--scales", args.scales)):
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     if Path(args.output).exists() and Path(args.output).samefile(args.input):
         raise UserError(f"{args.input} would be replaced by its reconstruction; choose another output")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = _load(args.model).to(device, getattr(torch, args.dtype))
+    tokenizer = load_tokenizer(args.model).to(device, getattr(torch, args.dtype))
     total = min(source.length, args.frames or source.length)
     rows: list[dict[str, float]] = []
     with Progress(transient=True) as bar, open_mp4_writer(args.output, source.fps or 8.0) as writer:
@@ -79,90 +78,6 @@ def run(args: argparse.Namespace) -> None:
             path.write_text(json.dumps(summary | means | {"per_frame": rows}, indent=2) + "\n")
         print(f"PSNR {means['psnr']:.2f} dB, SSIM {means['ssim']:.4f}: {args.metrics}")
     print(f"{args.output}: {frames} frames of {source.width}x{source.height} in {seconds:.1f} s")
-
-
-def _give_freed_memory_back() -> None:
-    """Let glibc return every freed tensor to the system: kept for reuse, they fragment and take 300 MB more."""
-    import ctypes
-    import sys
-
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
-
-
-def _load(path: str) -> VideoTokenizer:
-    """The tokenizer at `path`; a folder of weights loads without Lightning, which alone takes 300 MB of memory."""
-    if Path(path).is_file():
-        from videoar.training.checkpoint import load_tokenizer
-
-        return load_tokenizer(path)
-    from videoar.tokenizer.model import VideoTokenizer
-
-    return VideoTokenizer.from_pretrained(path).requires_grad_(False)
-
-
-def reconstruct(
-    tokenizer: VideoTokenizer,
-    frames: Iterable[Tensor],
-    chunk: int = 8,
-    scales: int | None = None,
-    limit: int | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (original, reconstruction) pieces, float32 [3, T, H, W] in [-1, 1] on the CPU, frame for frame.
-
-    Sides are padded to multiples of the spatial ratio by repeating the edge, the end to 1 + ratio·n frames by
-    repeating the last frame; both are cropped away again.
-
-    Args:
-        frames: uint8 [H, W, 3] each. chunk: frames encoded at once. scales: decode only the first ones.
-    """
-    from videoar.bits.residual import decode_bits
-
-    waiting: deque[Tensor] = deque()
-    weight = next(tokenizer.parameters())
-
-    def codes() -> Iterator[Tensor]:
-        for latent in tokenizer.encode_stream(_chunks(tokenizer, frames, chunk, limit, waiting)):
-            quantized = tokenizer.quantize(latent)
-            if scales is not None and scales > len(quantized.bits):
-                raise UserError(f"--scales {scales}: these frames have {len(quantized.bits)} scales")
-            yield decode_bits(quantized.bits[:scales], quantized.pyramid).to(weight.dtype)
-
-    for piece in tokenizer.decode_stream(codes()):
-        originals = [waiting.popleft() for _ in range(min(piece.shape[2], len(waiting)))]
-        if originals:
-            original = _to_float(originals)
-            _, count, height, width = original.shape
-            yield original, piece[0, :, :count, :height, :width].float().cpu()
-
-
-def _chunks(
-    tokenizer: VideoTokenizer, frames: Iterable[Tensor], chunk: int, limit: int | None, waiting: deque[Tensor]
-) -> Iterator[Tensor]:
-    """Padded chunks [1, 3, T, H, W] for the encoder; the frames they hold also join `waiting`."""
-    from itertools import islice
-
-    import torch.nn.functional as F
-
-    weight, config, seen = next(tokenizer.parameters()), tokenizer.config, 0
-    frames = islice(frames, limit)
-    batch: list[Tensor] = []
-    while new := list(islice(frames, chunk)):
-        waiting.extend(new)
-        seen, batch = seen + len(new), new
-        height, width, _ = new[0].shape
-        pad = (0, -width % config.spatial_ratio, 0, -height % config.spatial_ratio, 0, 0)
-        video = F.pad(_to_float(new)[None], pad, mode="replicate").to(weight.device, weight.dtype)
-        yield video
-    if batch and (missing := (1 - seen) % config.temporal_ratio):
-        yield video[:, :, -1:].expand(-1, -1, missing, -1, -1)
-
-
-def _to_float(frames: list[Tensor]) -> Tensor:
-    """uint8 [H, W, 3] each → float32 [3, T, H, W] in [-1, 1]."""
-    import torch
-
-    return torch.stack(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
 def _measure(original: Tensor, rebuilt: Tensor, first: int) -> list[dict[str, float]]:

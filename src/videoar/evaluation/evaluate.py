@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def evaluate(
     fakes: Sequence[str | Path | ModelTwin],
     real: str | Path | None,
-    protocol: Protocol,
+    protocol: Protocol | str = "plain",
     *,
     metrics: Sequence[str] | None = None,
     features: FeatureNet | None = None,
@@ -38,9 +38,11 @@ def evaluate(
     """Measure generated folders (one a seed), or a model's reconstructions, against real videos.
 
     Args:
-        real: None: only what needs no real videos (drift, VBench dimensions).
+        fakes: folders, or `models.load_twin(path)`.
+        real: a folder or a list file; None: only what needs no real videos (drift, VBench dimensions).
+        protocol: or its name or file, as `Protocol.load` takes it.
         metrics: of METRICS; these must all be possible. None: all that are, the others listed with the reason.
-        features: the net of the Fréchet distance.
+        features: the net of the Fréchet distance, such as `plan.features_for(protocol)`.
         dimensions: VBench dimensions to measure on the generated clips.
 
     Raises:
@@ -48,6 +50,7 @@ def evaluate(
             that was asked for and cannot be had, or nothing at all to measure.
     """
     options = options or Options()
+    protocol = Protocol.load(protocol) if isinstance(protocol, str) else protocol
     real_folder = None if real is None else VideoFolder(real)
     subjects = [fake if isinstance(fake, ModelTwin) else VideoFolder(fake) for fake in fakes]
     plan = Plan.make(metrics, real_folder, subjects, protocol, features, options)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from videoar.data.folders import class_in
 from videoar.errors import UserError
 from videoar.generator.model import VideoAR
 from videoar.metrics.bits import BitAccuracy, CodebookUsage
+from videoar.pretrained import shipped_model
 from videoar.tokenizer.model import VideoTokenizer
+from videoar.training.checkpoint import load_models, load_tokenizer, read_checkpoint
 
 
 class ModelTwin:
@@ -84,3 +86,20 @@ class ModelTwin:
         if self.generator is not None:
             card |= {"generator": self.generator.fingerprint(), "clips_without_class": self.unlabelled}
         return card
+
+
+def load_twin(path: str | Path) -> ModelTwin:
+    """The tokenizer of a checkpoint, a folder or a name, with the generator if it holds one.
+
+    Raises:
+        UserError: the path is missing, broken, or holds no tokenizer.
+    """
+    place = shipped_model(str(path)) or Path(path)
+    if place.is_file():
+        has_generator = read_checkpoint(place, mmap=True).get("videoar", {}).get("kind") == "generator"
+    else:
+        has_generator = (place / "generator").is_dir()
+    if not has_generator:
+        return ModelTwin(load_tokenizer(path), name=str(path))
+    generator, tokenizer = load_models(path)
+    return ModelTwin(tokenizer, generator, str(path))

@@ -15,6 +15,7 @@ from videoar.evaluation.models import ModelTwin
 from videoar.evaluation.protocol import Protocol
 from videoar.losses.perceptual import Perceptual
 from videoar.metrics.features.base import FeatureNet
+from videoar.metrics.features.registry import load_features
 from videoar.metrics.reconstruction import LPIPS, PSNR, SSIM, MotionRatio, TemporalDifferenceError
 
 PAIRED = ("psnr", "ssim", "lpips", "temporal_difference", "motion_ratio")
@@ -43,6 +44,19 @@ class Options:
     cache: Path | None = None
     lpips_weights: str | None = None
     progress: Progress = field(default=lambda what, done, total: None)
+
+
+def features_for(protocol: Protocol, spec: str | None = None, download: bool = False) -> FeatureNet | None:
+    """The feature net `spec` (`load_features`) as the protocol resizes for it; else the protocol's own, if it is here.
+
+    Raises:
+        UserError: an unknown net, or weights that are missing.
+    """
+    spec = spec or ("atari" if protocol.features == "atari" else None)
+    if spec is None:
+        return None
+    resize = None if spec.partition(":")[0] == "atari" else protocol.features_resize
+    return load_features(spec, resize, protocol.batch_norm_eps, download)
 
 
 @dataclass

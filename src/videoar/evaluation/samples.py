@@ -1,4 +1,5 @@
-"""Samples for a gFVD: one for each real clip, of its class, in lossless files. A run that was interrupted goes on."""
+"""Samples to measure: for a gFVD one for each real clip, of its class; for VBench several a prompt. A run that was
+interrupted goes on."""
 
 # B batch · T frames · H W pixels
 
@@ -17,6 +18,7 @@ from videoar.data.writers import write_lossless
 from videoar.errors import UserError
 from videoar.evaluation.folders import VideoFolder
 from videoar.evaluation.protocol import Protocol
+from videoar.evaluation.vbench_folder import VBenchFolder
 from videoar.generator.model import VideoAR
 from videoar.sampling.generate import generate
 from videoar.sampling.guidance import Guidance
@@ -28,7 +30,7 @@ _FACTS = ("model", "generator", "tokenizer", "frames", "size", "seed", "guidance
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How the videos are sampled; clip i of the real set has the seed `seed` + i."""
+    """How the videos are sampled; clip i of the real set (or sample i of a prompt) has the seed `seed` + i."""
 
     frames: int = 17
     size: tuple[int, int] = (128, 128)
@@ -83,6 +85,32 @@ def sample_like(
         if progress:
             progress(start + len(part), len(jobs))
     return len(jobs)
+
+
+def sample_prompts(
+    folder: VBenchFolder,
+    models: tuple[VideoAR, VideoTokenizer],
+    settings: SampleSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write the samples of all prompts that are not there yet, in VBench's layout; returns how many.
+
+    Sample i of a prompt has the seed `settings.seed` + i.
+    """
+    pending = list(folder.pending())
+    for done, (prompt, index) in enumerate(pending, start=1):
+        sample = generate(
+            *models,
+            [prompt.refined or prompt.text],
+            frames=settings.frames,
+            size=settings.size,
+            seed=settings.seed + index,
+            guidance=settings.guidance,
+        )
+        folder.write(prompt, index, sample.video[0].float())
+        if progress:
+            progress(done, len(pending))
+    return len(pending)
 
 
 def _file(folder: Path, class_name: str, seed: int) -> Path:

@@ -72,7 +72,7 @@ def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def plan(asked: Cluster, need: Need | None = None) -> dict[str, Any]:
+def plan_cluster(asked: Cluster, need: Need | None = None) -> dict[str, Any]:
     """The whole plan as plain data; bytes, seconds, numbers.
 
     Args:

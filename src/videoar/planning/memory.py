@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +21,8 @@ TFLOPS = 100.0
 """Sustained speed of the estimated times."""
 SHORT = (17, (128, 128))
 PAPER = ("videoar-l", "videoar-xl", "videoar-4b")
-JOBS = [
+Job = tuple[str, str, tuple[int, tuple[int, int]]]
+JOBS: list[Job] = [
     ("tokenizer", "atari", SHORT),
     ("tokenizer", "videoar-l", SHORT),
     ("generator", "atari", SHORT),
@@ -31,12 +32,49 @@ JOBS = [
 """(what, generator's preset, (pixel frames, (height, width))): training of a tokenizer or generator, or sampling."""
 
 
+KINDS = ("tokenizer", "generator", "sampling")
+
+
+def plan_memory(
+    preset: str | None = None,
+    frames: int = 17,
+    size: tuple[int, int] = (128, 128),
+    what: Sequence[str] = KINDS,
+    *,
+    measure: bool = False,
+    batch: int = 1,
+    device: str = "cpu",
+    track: Callable[[list[Job]], Iterable[Job]] = iter,
+) -> dict[str, Any]:
+    """The whole table as plain data; `markdown` makes it text.
+
+    Args:
+        preset: of the generator, with its tokenizer; None: the whole shipped table.
+        frames, size: the clip, in pixels.
+        what: of KINDS.
+        measure: also train `batch` clips for two steps on `device`, and put the measured peak beside the computed.
+        track: hands on the jobs and may show how far they are, such as `rich.progress.track`.
+
+    Raises:
+        UserError: an unknown preset, or a clip that its tokenizer does not take.
+    """
+    jobs = JOBS if preset is None else [(kind, preset, (frames, size)) for kind in KINDS]
+    jobs = [job for job in jobs if job[0] in what]
+    computed, checked = list(rows(track(jobs))), []
+    if measure:
+        names = {name for _, name, _ in jobs} if preset else {"debug", "atari"}
+        settings = [setting_of(name, (frames, size), batch, device) for name in sorted(names)]
+        kinds = [kind for kind in ("tokenizer", "generator") if kind in what]
+        checked = list(checks((kind, setting) for setting in settings for kind in kinds))
+    return report(computed, checked)
+
+
 def setting_of(preset: str, clip: tuple[int, tuple[int, int]], batch: int = 1, device: str = "cpu") -> Setting:
     """The clip and the models of a job."""
     return Setting(preset, torch.device(device), torch.bfloat16, clip[0], clip[1], batch)
 
 
-def rows(jobs: Iterable[tuple[str, str, tuple[int, tuple[int, int]]]]) -> Iterator[dict[str, Any]]:
+def rows(jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
     """Count job after job; training without and with activation checkpointing."""
     for what, preset, clip in jobs:
         setting = setting_of(preset, clip, device="cuda")

@@ -39,8 +39,6 @@ def write_child(child: Child, folder: Path) -> None:
     Raises:
         UserError: the folder holds a child with other settings.
     """
-    import yaml
-
     spec = {
         "name": child.name,
         "digest": child.digest(),
@@ -52,9 +50,8 @@ def write_child(child: Child, folder: Path) -> None:
     before = read_json(folder / "child.json")
     if before and before["digest"] != spec["digest"]:
         raise UserError(f"{folder} was started with other settings; remove it or choose another --out")
-    lines = [shlex.join(["videoar", *argv] if argv[0] != "$" else argv[1:]) for argv in child.steps.values()]
-    _write(folder / "override.yaml", yaml.safe_dump(child.override, sort_keys=False, allow_unicode=True))
-    _write(folder / "commands.sh", "\n".join(lines) + "\n")
+    _write(folder / "override.yaml", child.override_yaml())
+    _write(folder / "commands.sh", "\n".join(child.commands()) + "\n")
     _write(folder / "child.json", json.dumps(spec, indent=2, default=str) + "\n")
 
 

@@ -83,6 +83,16 @@ def markdown(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def failures(outcomes: Sequence[Outcome]) -> str:
+    """Each failed child with the reason and the end of its log."""
+    text = ""
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            text += f"\n{outcome.child.name} failed: {outcome.error}\n"
+            text += "".join(f"    {line}\n" for line in outcome.log)
+    return text
+
+
 def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[Path]:
     """Write results.csv, results.md and, once there is a number, results.png; return their paths."""
     axes = list(sweep.children[0].choice)

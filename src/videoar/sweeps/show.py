@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live table on a terminal, one line an event elsewhere."""
+"""What a sweep shows: its plan before it runs; then a live table on a terminal, one line an event elsewhere."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from typing import Any
 
 from videoar.sweeps.child import read_json, tail
 from videoar.sweeps.report import Outcome, number
-from videoar.sweeps.spec import Child
+from videoar.sweeps.spec import Child, Sweep
 
 LOOK_S = 1.0
+
+
+def plan_text(sweep: Sweep) -> str:
+    """The children, their commands and their override files."""
+    lines = []
+    for child in sweep.everything:
+        lines += [f"# {child.name}", *child.commands()]
+        if child.override:
+            lines += [f"    {line}" for line in child.override_yaml().splitlines()]
+    return "\n".join([*lines, f"{len(sweep.children)} children in {sweep.out}"]) + "\n"
 
 
 class View:

@@ -11,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from videoar.errors import UserError
 from videoar.sweeps.overrides import (
     checked_keys,
@@ -57,6 +59,14 @@ class Child:
         same = json.dumps([self.base, self.override, self.steps], sort_keys=True, default=str)
         return sha256(same.encode()).hexdigest()[:16]
 
+    def commands(self) -> list[str]:
+        """The steps as shell commands, to run by hand."""
+        return [shlex.join(argv[1:] if argv[0] == "$" else ["videoar", *argv]) for argv in self.steps.values()]
+
+    def override_yaml(self) -> str:
+        """The override as a config file."""
+        return yaml.safe_dump(self.override, sort_keys=False, allow_unicode=True)
+
 
 @dataclass
 class Sweep:
@@ -76,6 +86,11 @@ class Sweep:
     launcher: str = "process"
     jobs: int = 1
     slurm: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def everything(self) -> list[Child]:
+        """All that runs, `prepare` first."""
+        return [*([self.prepare] if self.prepare else []), *self.children]
 
 
 def load_sweep(path: str | Path, out: str | Path | None = None, given: dict[str, Any] | None = None) -> Sweep:

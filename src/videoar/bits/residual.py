@@ -31,8 +31,9 @@ TemporalContext = Literal["first_scale", "every_scale"]
 def resize(x: Tensor, grid: Grid, mode: Literal["area", "bilinear"]) -> Tensor:
     """Resize every frame of x [B, D, T, H, W] to `grid` (h, w).
 
-    Residuals go down by area (each cell is the mean of what it covers); codes go up, and accumulated features go to
-    the next grid, bilinearly with align_corners=False. Training and sampling share these modes.
+    Residuals go down by area (each cell is the mean of what it covers), and so does the frame before in a context;
+    codes go up, and accumulated features go to the next grid, bilinearly with align_corners=False. Training and
+    sampling share these modes.
     """
     if x.shape[-2:] == grid:
         return x
@@ -56,7 +57,8 @@ def context(
 
     every_scale: two features, the frame's own accumulated codes so far (eq. 6) and the complete ones of the frame
         before, [B, 2D, T, h, w]. At the finest scale nothing is resized away, so every bit of a frame reaches the next
-        one, as eq. 5 says.
+        one, as eq. 5 says. The frame before comes by area, as residuals do: where nothing moves it tells what the next
+        bits are, at coarse scales too.
     first_scale: one feature, [B, D, T, h, w], the paper's wording (§4.2): the frame before at k = 0, the own codes at
         k > 0. What the finest scale of a frame said is then never shown to later frames, but for what a resize of it
         to the first grid keeps.
@@ -67,7 +69,8 @@ def context(
     """
     if temporal == "first_scale":
         return resize(previous if k == 0 else seen, pyramid.grids[k], "bilinear")
-    return torch.cat([resize(x, pyramid.grids[k], "bilinear") for x in (seen, previous)], dim=1)
+    grid = pyramid.grids[k]
+    return torch.cat([resize(seen, grid, "bilinear"), resize(previous, grid, "area")], dim=1)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,16 @@ def test_raft_from_torchvisions_file(tmp_path: Path) -> None:
         backbone.run(frames[..., :64], frames[..., :64])
 
 
+@pytest.mark.parametrize(("height", "width"), [(130, 133), (128, 136), (129, 135)])
+def test_raft_sees_what_vbench_pads(height: int, width: int) -> None:
+    """VBench's InputPadder, term by term: the frame lies in the middle of the padded one, edges repeated."""
+    frames = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255
+    pad_ht, pad_wd = (((height // 8) + 1) * 8 - height) % 8, (((width // 8) + 1) * 8 - width) % 8
+    pad = [pad_wd // 2, pad_wd - pad_wd // 2, pad_ht // 2, pad_ht - pad_ht // 2]
+    expected = torch.nn.functional.pad(frames, pad, mode="replicate") / 127.5 - 1
+    torch.testing.assert_close(backbones.raft_pixels(frames), expected)
+
+
 def test_what_is_missing_is_listed_and_what_can_stand_in_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from videoar.generator.model import GeneratorConfig, VideoAR
+from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.training.ema import EMA
 from videoar.training.optim import OptimConfig, clip_gradients, make_adamw
 
@@ -43,14 +45,21 @@ def test_bad_settings_are_refused(bad):
         OptimConfig(**bad)
 
 
-def test_vectors_are_not_decayed():
-    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Conv3d(1, 2, 3))
-    optimizer = make_adamw(network, OptimConfig(weight_decay=0.3, betas=(0.8, 0.9)))
+def test_only_matrices_and_kernels_are_decayed():
+    """Not embeddings, nor the blocks' offsets [6, C], nor a spectral norm's running vectors."""
+    generator = VideoAR(GeneratorConfig.preset("debug"))
+    optimizer = make_adamw(generator, OptimConfig(weight_decay=0.3, betas=(0.8, 0.9)))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    assert {decay[id(p)] for p in network.parameters() if p.ndim > 1} == {0.3}
-    assert {decay[id(p)] for p in network.parameters() if p.ndim <= 1} == {0.0}
-    assert len(decay) == len(list(network.parameters()))
+    decayed = {name for name, p in generator.named_parameters() if decay[id(p)] == 0.3}
+    layers = {name for name, module in generator.named_modules() if isinstance(module, nn.Linear)}
+    assert decayed == {f"{name}.weight" for name in layers} and set(decay.values()) == {0.0, 0.3}
+    assert len(decay) == len(list(generator.parameters()))
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+    critic = VideoDiscriminator(DiscriminatorConfig(channels=4, layers=2, temporal_layers=1, spectral_norm=True))
+    names = {id(p): name for name, p in critic.named_parameters()}
+    kernels, others = ({names[id(p)] for p in group["params"]} for group in make_adamw(critic, OptimConfig()).param_groups)
+    assert all(name.endswith("weight.original") for name in kernels) and len(kernels) == 4
+    assert all("bias" in name or name.startswith("norms") for name in others)
 
 
 def test_clipping_acts_on_the_joint_norm():

@@ -66,6 +66,14 @@ def test_learning_rate_of_each_step_is_the_schedules(fit, clips, tokenizer_modul
     assert [lr for name, lr in seen if name == "discriminator"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("batches, accumulate, steps", [(5, 4, 5), (5, 4, 4), (3, 2, 7), (4, 1, 6)])
+def test_the_cosine_ends_with_the_run(fit, batches, accumulate, steps, clips, tokenizer_module):
+    """Also where the accumulation window does not divide an epoch: the last step stands at the cosine's end."""
+    module = tokenizer_module({"gan": 0.0}, {"schedule": "cosine"}, accumulate=accumulate)
+    fit(module, clips(batches), max_steps=steps, max_epochs=-1)
+    assert module.run_length() == module.batches_seen
+
+
 def test_a_broken_step_is_skipped_and_counted(fit, clips, tokenizer_module):
     module = tokenizer_module()
     history, objective = [], module.objective.forward

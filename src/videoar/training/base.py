@@ -11,6 +11,7 @@ step is therefore here, in the open. Two counters are easily confused:
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -129,7 +130,7 @@ class TrainingModule(LightningModule):
         trainer = self.trainer
         lengths = []
         if trainer.max_steps not in (-1, None):
-            lengths.append(trainer.max_steps * self.loop.accumulate)
+            lengths.append(batches_of(trainer.max_steps, self.loop.accumulate, trainer.num_training_batches))
         if trainer.max_epochs not in (-1, None) and trainer.num_training_batches != float("inf"):
             lengths.append(int(trainer.max_epochs * trainer.num_training_batches))
         return min(lengths) if lengths else None
@@ -227,6 +228,17 @@ class TrainingModule(LightningModule):
         wrong = [f"{k} {saved.get(k)!r} is now {v!r}" for k, v in own.items() if saved.get(k) != v]
         if wrong:
             raise UserError(f"the checkpoint's {self.kind} is not this config's: {'; '.join(wrong)}")
+
+
+def batches_of(steps: int, accumulate: int, epoch: float) -> int:
+    """Training batches that `steps` optimizer steps take, in epochs of `epoch` batches (or one without end).
+
+    An epoch ends the window it falls into, so its last step may be made of fewer batches than `accumulate`.
+    """
+    if epoch == float("inf") or epoch <= 0:
+        return steps * accumulate
+    epochs, rest = divmod(steps, math.ceil(epoch / accumulate))
+    return epochs * int(epoch) + rest * accumulate
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from videoar.training.ema import whole
 
@@ -26,7 +27,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates."""
     weight_decay: float = 0.05
-    """Decoupled weight decay of matrices and kernels; biases and norms have none."""
+    """Decoupled weight decay of linear layers' matrices and of kernels; biases, gains and embeddings have none."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: down to `final` along a half cosine, or flat."""
     warmup: int = 0
@@ -74,17 +75,27 @@ class OptimConfig:
 
 
 def make_adamw(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the network's trainable parameters; those of one dimension or none are not decayed.
+    """AdamW over the network's trainable parameters; weight decay for those that `decays` names.
 
     Fused: one pass over weights, gradients and moments, without temporary copies (docs/performance.md).
     """
-    trainable = [p for p in network.parameters() if p.requires_grad]
+    trainable, matrices = [p for p in network.parameters() if p.requires_grad], decays(network)
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p in matrices], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p not in matrices], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def decays(network: nn.Module) -> set[nn.Parameter]:
+    """What weight decay pulls to zero: the matrices of linear layers and the kernels of convolutions.
+
+    Not by shape: embeddings and learned offsets have two axes as well, and decay would erase what is rarely seen.
+    (VAR and Infinity exempt theirs by name.)
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | _ConvNd)]
+    return {p for layer in layers for p in layer.parameters() if p.ndim >= 2}
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -171,6 +171,16 @@ def musiq(weights: Weights) -> Backbone:
     return Backbone("MUSIQ-SPAQ (pyiqa)", _frozen(module, forward, batch=1), sha256=file_sha256(path))
 
 
+def raft_pixels(frames: Tensor) -> Tensor:
+    """RAFT's input from frames 0 … 255: -1 … 1, edges repeated to sides divisible by 8, half of it on each side.
+
+    (VBench's InputPadder in its default mode, `sintel`; an odd row or column goes to the bottom or right.)
+    """
+    missing_h, missing_w = -frames.shape[-2] % 8, -frames.shape[-1] % 8
+    top, left = missing_h // 2, missing_w // 2
+    return F.pad(frames / 127.5 - 1, (left, missing_w - left, top, missing_h - top), mode="replicate")
+
+
 def raft(weights: Weights, updates: int = 20) -> Backbone:
     """RAFT trained on FlyingThings3D (torchvision's C_T_V1, the weights VBench uses): `run(a, b) -> [N, 2, H, W]`."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / RAFT_FILE
@@ -188,8 +198,7 @@ def raft(weights: Weights, updates: int = 20) -> Backbone:
     def run(first: Tensor, second: Tensor) -> Tensor:
         if min(first.shape[-2:]) < 128:
             raise ValueError(f"RAFT needs frames of at least 128x128 pixels, got {tuple(first.shape[-2:])}")
-        pad = (0, -first.shape[-1] % 8, 0, -first.shape[-2] % 8)
-        pair = [F.pad(frames / 127.5 - 1, pad, mode="replicate") for frames in (first, second)]
+        pair = [raft_pixels(frames) for frames in (first, second)]
         return module.to(first.device)(*pair, num_flow_updates=updates)[-1]
 
     digest = file_sha256(path) if path else weights_sha256(module)

@@ -11,6 +11,7 @@ import numpy as np
 
 from videoar.data.decoding import send
 from videoar.data.files import IMAGE_SUFFIXES
+from videoar.data.lifeline import die_with_parent
 from videoar.data.probe import UnreadableClip
 from videoar.data.readers import iterate, open_video, read_image
 from videoar.errors import UserError
@@ -49,7 +50,8 @@ def count(path: str, backend: str) -> tuple[int, float, int, int]:
 
 
 def main() -> None:
-    """Answer until the parent closes the pipe."""
+    """Answer until the parent closes the pipe or dies."""
+    die_with_parent()  # a decoder that hangs would never see the closed pipe
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library's prints must not mix with the answers
     send(answers, "ready")

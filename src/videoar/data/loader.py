@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from videoar.data.datasets import ClipDataset, collate
+from videoar.data.lifeline import die_with_parent
 from videoar.data.sampler import SampleRef
 from videoar.errors import UserError
 
@@ -115,6 +116,7 @@ class ClipLoader:
             timeout=loading.timeout if loading.workers else 0,
             persistent_workers=bool(loading.workers) and endless,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=die_with_parent,
         )
 
     def __len__(self) -> int:

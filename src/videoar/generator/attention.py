@@ -114,7 +114,10 @@ class KVCache:
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalisation of the last axis, computed in float32, with a learned gain if `affine`."""
+    """Root-mean-square normalisation of the last axis, with a learned gain if `affine`.
+
+    It keeps the dtype of its input (its sums are float32 in any case): a GPU's autocast would widen it to float32.
+    """
 
     def __init__(self, width: int, affine: bool = True, eps: float = 1e-6) -> None:
         super().__init__()
@@ -123,7 +126,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = None if self.weight is None else self.weight.to(x.dtype)
-        return F.rms_norm(x, (self.width,), weight, self.eps)
+        if not torch.is_autocast_enabled(x.device.type):
+            return F.rms_norm(x, (self.width,), weight, self.eps)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.rms_norm(x, (self.width,), weight, self.eps)
 
 
 class Attention(nn.Module):

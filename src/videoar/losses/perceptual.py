@@ -81,6 +81,7 @@ class Perceptual(nn.Module):
     def extra_repr(self) -> str:
         return f"net={self.net}, weights_path={self.weights_path}"
 
+    @torch.inference_mode(False)  # training may go on with what a validation has built
     def network(self, device: torch.device) -> Any:
         """The frozen network on `device`, built on first use.
 

@@ -140,18 +140,21 @@ class GeneratorModule(TrainingModule):
         self._shard()
 
     def _shard(self) -> None:
-        """Under ModelParallelStrategy: shard every block, and the rest as one, over the data-parallel ranks (FSDP2)."""
+        """Under ModelParallelStrategy: shard every block, and the rest as one, over the data-parallel ranks (FSDP2).
+
+        Autocast decides about dtypes as it does on one device: the residual stream, modulations and rotations stay
+        float32. The blocks' weights are gathered in bfloat16, which is what autocast makes of them.
+        """
         if self.device_mesh is None:
             return
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
         low = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
-        policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
-        mesh = self.device_mesh["data_parallel"]
-        network = self.network
+        mesh, network = self.device_mesh["data_parallel"], self.network
+        as_given = {"reduce_dtype": torch.float32, "cast_forward_inputs": False}
         for block in network.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(network, mesh=mesh, mp_policy=policy)
+            fully_shard(block, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=low, **as_given))
+        fully_shard(network, mesh=mesh, mp_policy=MixedPrecisionPolicy(**as_given))
         register_fsdp_forward_method(network, "condition")  # gathers the rest, and comes before forward
 
     def _with_classes(self, config: GeneratorConfig) -> GeneratorConfig:

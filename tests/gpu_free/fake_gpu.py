@@ -1,0 +1,108 @@
+"""A GPU that is not there: fake CUDA tensors with the real dispatch, dtypes and autocast, and what the host waits for.
+
+FakeTensorMode runs the operations of CUDA tensors without kernels: shapes, dtypes and devices are those of a GPU, a
+device mismatch is an error. `FakeGPU` also answers what a host would have to wait for, and writes it down:
+
+    read     a value is read back: `.item()`, `bool(...)`, `float(...)`
+    fetch    a tensor is copied to the host
+    send     a tensor is copied to the device from memory that is not pinned, or blocking
+
+The autograd engine of a CUDA build asks the driver, so there is no backward pass: gradients are given (`backward`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+CUDA = torch.device("cuda", 0)
+
+
+class FakeGPU(TorchDispatchMode):
+    """Inside: `torch.device("cuda")` exists, without values.
+
+    Attributes:
+        waits: (kind, line of videoar or of a library) of everything the host waited for.
+        dtypes: name of an operation → dtypes of its inputs, for those named in `watch`.
+        count: operations so far.
+    """
+
+    def __init__(self, watch: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.waits: list[tuple[str, str]] = []
+        self.dtypes: dict[str, list[tuple[torch.dtype, ...]]] = {name: [] for name in watch}
+        self.count = 0
+        self.fake = FakeTensorMode()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.count += 1
+        name = func.name().removeprefix("aten::").split(".")[0]
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if name in self.dtypes:
+            self.dtypes[name].append(tuple(x.dtype for x in tensors))
+        if func is aten._local_scalar_dense.default:
+            if tensors[0].is_cuda:
+                self._wait("read")
+            return {torch.bool: True}.get(tensors[0].dtype, 0.5 if tensors[0].is_floating_point() else 1)
+        if func is aten._pin_memory.default:
+            pinned = args[0].clone()
+            pinned.pinned = True
+            return pinned
+        if func is aten.is_pinned.default:
+            return getattr(args[0], "pinned", False)
+        result = func(*args, **kwargs)
+        if name in ("_to_copy", "copy_") and isinstance(result, Tensor):
+            source, target = (args[1], args[0]) if name == "copy_" else (args[0], result)
+            quiet = kwargs.get("non_blocking", False) or (name == "copy_" and args[2:] == (True,))
+            if source.is_cuda and not target.is_cuda:
+                self._wait("fetch")
+            elif target.is_cuda and not source.is_cuda and not (quiet and getattr(source, "pinned", False)):
+                self._wait("send")
+        return result
+
+    def _wait(self, kind: str) -> None:
+        frames = [f for f in traceback.extract_stack() if "site-packages/torch" not in f.filename]
+        ours = [f for f in frames if "videoar" in Path(f.filename).parts] or frames
+        self.waits.append((kind, f"{Path(ours[-1].filename).name}:{ours[-1].lineno} {ours[-1].line}"))
+
+
+@contextlib.contextmanager
+def fake_gpu(monkeypatch: Any, watch: tuple[str, ...] = ()) -> Iterator[FakeGPU]:
+    """A fake GPU for the block; `torch.autocast("cuda")`, pinned memory and random generators work as on a real one."""
+    gpu, generator = FakeGPU(watch), torch.Generator
+    with monkeypatch.context() as patch, gpu.fake, gpu:
+        patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+        patch.setattr(torch, "Generator", lambda device="cpu": generator())
+        patch.setattr(torch.Tensor, "pin_memory", lambda x, device=None: aten._pin_memory.default(x))
+        patch.setattr(torch.Tensor, "backward", backward)
+        patch.setattr(torch.autograd, "grad", lambda outputs, inputs, *_, **__: [torch.zeros_like(x) for x in _list(inputs)])
+        yield gpu
+
+
+def _list(x: Any) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x)
+
+
+def backward(loss: Tensor, *_: Any, **__: Any) -> None:
+    """Every leaf that the loss depends on gets a gradient."""
+    seen, waiting = set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad + 1

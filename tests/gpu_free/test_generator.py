@@ -1,0 +1,35 @@
+"""The generator under CUDA's autocast: bfloat16 where it is fast, float32 where it matters."""
+
+import pytest
+import torch
+
+from videoar import GeneratorConfig, ScalePyramid, VideoAR
+
+PYRAMID = ScalePyramid(((1, 1), (2, 2), (3, 4)))
+LOW, FULL = torch.bfloat16, torch.float32
+
+
+@pytest.mark.parametrize("condition", ["class", "bytes"])
+def test_attention_is_bfloat16_and_the_residual_stream_float32(gpu, condition):
+    seen = []
+    attention = "scaled_dot_product_attention"
+    with gpu() as fake, torch.autocast("cuda", torch.bfloat16):
+        with torch.device("cuda"):
+            model = VideoAR(GeneratorConfig.preset("debug", condition=condition)).train()
+        for block in model.blocks:
+            block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+            block.attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][0].dtype))
+        original = getattr(torch.nn.functional, attention)
+        values = [0, 3] if condition == "class" else ["a", "bird"]
+        calls = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                torch.nn.functional,
+                attention,
+                lambda q, k, v, **rest: calls.append((q.dtype, k.dtype, v.dtype)) or original(q, k, v, **rest),
+            )
+            tokens = torch.zeros(2, 3 * PYRAMID.length, 16, device="cuda")
+            logits = model(tokens, values, PYRAMID, 3)
+    assert set(seen) == {FULL}, "what a block adds to, and RoPE's cos and sin"
+    assert set(calls) == {(LOW, LOW, LOW)} and len(calls) == len(model.blocks)
+    assert logits.shape == tokens.shape and logits.is_cuda

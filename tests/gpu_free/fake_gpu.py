@@ -87,7 +87,9 @@ def fake_gpu(monkeypatch: Any, watch: tuple[str, ...] = ()) -> Iterator[FakeGPU]
         patch.setattr(torch, "Generator", lambda device="cpu": generator())
         patch.setattr(torch.Tensor, "pin_memory", lambda x, device=None: aten._pin_memory.default(x))
         patch.setattr(torch.Tensor, "backward", backward)
-        patch.setattr(torch.autograd, "grad", lambda outputs, inputs, *_, **__: [torch.zeros_like(x) for x in _list(inputs)])
+        patch.setattr(
+            torch.autograd, "grad", lambda outputs, inputs, *_, **__: [torch.zeros_like(x) for x in _list(inputs)]
+        )
         yield gpu
 
 

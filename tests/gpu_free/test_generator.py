@@ -13,7 +13,7 @@ LOW, FULL = torch.bfloat16, torch.float32
 def test_attention_is_bfloat16_and_the_residual_stream_float32(gpu, condition):
     seen = []
     attention = "scaled_dot_product_attention"
-    with gpu() as fake, torch.autocast("cuda", torch.bfloat16):
+    with gpu(), torch.autocast("cuda", torch.bfloat16):
         with torch.device("cuda"):
             model = VideoAR(GeneratorConfig.preset("debug", condition=condition)).train()
         for block in model.blocks:

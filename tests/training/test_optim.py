@@ -57,7 +57,9 @@ def test_only_matrices_and_kernels_are_decayed():
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
     critic = VideoDiscriminator(DiscriminatorConfig(channels=4, layers=2, temporal_layers=1, spectral_norm=True))
     names = {id(p): name for name, p in critic.named_parameters()}
-    kernels, others = ({names[id(p)] for p in group["params"]} for group in make_adamw(critic, OptimConfig()).param_groups)
+    kernels, others = (
+        {names[id(p)] for p in group["params"]} for group in make_adamw(critic, OptimConfig()).param_groups
+    )
     assert all(name.endswith("weight.original") for name in kernels) and len(kernels) == 4
     assert all("bias" in name or name.startswith("norms") for name in others)
 

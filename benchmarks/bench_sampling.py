@@ -18,7 +18,7 @@ from videoar import GeneratorConfig, ScalePyramid, VideoAR
 from videoar.generator.conditioning import stack
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.raster import sampler_of
-from videoar.sampling.sampler import SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
 
 PRESET = os.environ.get("VIDEOAR_BENCH_PRESET", "atari")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,7 +47,7 @@ def _conditions(model, guided):
 def next_frame_and_scale(model, guided, pyramid=PYRAMID):
     """Our sampler: one call for each (t, k)."""
     options = SamplingOptions(Guidance.of("ucf101" if guided else "none"))
-    sampler = sampler_of(model)(model, [7], pyramid, FRAMES, [0], options)
+    sampler = sampler_of(model)(model, LatentRequest([7], pyramid, FRAMES, [0], options))
     for _ in sampler.frames():
         pass
     _synchronise()

@@ -28,7 +28,8 @@ from videoar.benchmarking.timing import Roofline, Workload, measure_roofline, nb
 from videoar.data.files import atomic_path
 from videoar.provenance import commit, versions
 from videoar.sampling.guidance import Guidance
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
+from videoar.sampling.sampler import LatentSampler
 
 FRAMES, SIDES = (17, 33, 65, 129, 257), ((128, 128), (192, 192), (256, 256), (384, 384), (384, 672))
 BATCHES, MODELS = (1, 2, 4, 8), ((128, 4), (256, 4), (512, 4), (768, 6))
@@ -74,10 +75,10 @@ def sampling(
     with torch.device(device):
         model = VideoAR(_config(width, depth, window)).eval()
     pyramid, latents = ScalePyramid.default(size[0] // 16, size[1] // 16), 1 + (frames - 1) // 4
-    options = SamplingOptions(Guidance.of("ucf101"))
+    asked = LatentRequest([0] * batch, pyramid, latents, range(batch), SamplingOptions(Guidance.of("ucf101")))
 
     def run() -> None:
-        for _ in LatentSampler(model, [0] * batch, pyramid, latents, range(batch), options).frames():
+        for _ in LatentSampler(model, asked).frames():
             pass
 
     seen = [min(t, window or t) * pyramid.length + part.stop for t in range(latents) for part in pyramid.slices]

@@ -8,7 +8,8 @@ from videoar.bits.residual import flatten_bits, quantize
 from videoar.generator.head import BitHead, make_head
 from videoar.losses.bitwise import bitwise_loss
 from videoar.sampling.guidance import Guidance
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
+from videoar.sampling.sampler import LatentSampler
 
 D, G = 8, 4
 
@@ -59,7 +60,7 @@ def test_sampled_bits_are_the_likely_ones_of_teacher_forcing(make_generator, ord
     given = torch.randn(2, D, 1, *pyramid.full)
     from videoar.sampling.raster import sampler_of
 
-    frames = list(sampler_of(model)(model, [0, 3], pyramid, 3, [0, 1], options, given).frames())
+    frames = list(sampler_of(model)(model, LatentRequest([0, 3], pyramid, 3, [0, 1], options, given)).frames())
     latent = torch.cat([frame.latent for frame in frames], dim=2)
     bits = tuple(torch.cat(scale, dim=1) for scale in zip(*(frame.bits for frame in frames)))
     lesson_tokens = _tokens(model, latent, bits, pyramid)
@@ -108,7 +109,7 @@ def test_groups_learn_bits_that_go_together():
     assert losses[D] < 0.3, "all but the first group know"
     model.eval().requires_grad_(False)
     options = SamplingOptions(Guidance.of("none"))
-    frame = next(LatentSampler(model, [0] * 16, pyramid, 1, list(range(16)), options).frames())
+    frame = next(LatentSampler(model, LatentRequest([0] * 16, pyramid, 1, range(16), options)).frames())
     drawn = quantize(frame.latent, pyramid).bits[0].flatten(0, -2)
     assert (drawn == drawn[:, :1]).float().mean() > 0.95
     assert 0.2 < drawn.float().mean() < 0.8

@@ -15,7 +15,7 @@ from videoar.generator.conditioning import stack
 from videoar.losses.bitwise import bitwise_loss
 from videoar.sampling.generate import extend, generate_stream
 from videoar.sampling.guidance import Guidance, guidance_scale
-from videoar.sampling.sampler import SamplingOptions
+from videoar.sampling.request import Request
 
 SIZE = (32, 48)
 NAMES = ("pong", "breakout", "boxing", "qbert")
@@ -70,20 +70,15 @@ def test_a_seed_fixes_the_sample_whatever_the_batch(generator, tokenizer, guidan
 
 def test_stream_equals_whole(generator, tokenizer):
     whole = generate(generator, tokenizer, ["pong", "qbert"], frames=13, size=SIZE, seed=1, guidance=2.0)
-    options = SamplingOptions(Guidance.of(2.0))
-    parts = list(
-        generate_stream(generator, tokenizer, ["pong", "qbert"], frames=13, size=SIZE, seed=1, options=options)
-    )
+    parts = list(generate_stream(generator, tokenizer, Request(["pong", "qbert"], 13, SIZE, 1, guidance=2.0)))
     assert len(parts) == 4
     assert torch.allclose(torch.cat(parts, dim=2), whole.video, atol=1e-5)
 
 
 def test_frames_come_while_later_ones_are_sampled(generator, tokenizer):
     done = []
-    options = SamplingOptions(Guidance.of("none"))
-    stream = generate_stream(
-        generator, tokenizer, ["pong"], frames=13, size=SIZE, options=options, progress=lambda *a: done.append(a)
-    )
+    asked = Request(["pong"], 13, SIZE, guidance="none", progress=lambda *a: done.append(a))
+    stream = generate_stream(generator, tokenizer, asked)
     scales = len(tokenizer.pyramid(*SIZE))
     assert [(part.shape[2], done[-1]) for part in stream] == [
         (n, ((t + 1) * scales, 4 * scales)) for t, n in enumerate((1, 4, 4, 4))
@@ -148,9 +143,7 @@ def test_window_keeps_memory_constant(tokenizer):
     model = _generator(tokenizer, window=2, sinks=1)
     rooms = []
     for frames in (17, 65):
-        sampler = sample_latents(
-            model, tokenizer, ["pong"], frames=frames, size=SIZE, seed=0, options=SamplingOptions(greedy=True)
-        )
+        sampler = sample_latents(model, tokenizer, Request(["pong"], frames, SIZE, greedy=True))
         count = sum(1 for _ in sampler.frames())
         assert count == 1 + (frames - 1) // 4
         rooms.append(sampler.cache.keys[0].shape[2])
@@ -158,10 +151,8 @@ def test_window_keeps_memory_constant(tokenizer):
 
 
 def test_extension_goes_on_from_the_last_frames(generator, tokenizer):
-    options = SamplingOptions(Guidance.of("none"))
-    parts = list(
-        extend(generator, tokenizer, ["pong"], seconds=3, fps=8, shot=13, overlap=5, size=SIZE, seed=0, options=options)
-    )
+    asked = Request(["pong"], 13, SIZE, guidance="none")
+    parts = list(extend(generator, tokenizer, asked, seconds=3, fps=8, overlap=5))
     video = torch.cat(parts, dim=2)
     assert video.shape[2] == 24
     first = generate(generator, tokenizer, ["pong"], frames=13, size=SIZE, seed=0, guidance="none").video
@@ -183,11 +174,9 @@ def _live_bytes():
 
 def test_twenty_seconds_need_no_more_memory_than_three(tokenizer):
     """Multi-shot extension holds one shot: its cache, the decoder's state and the frames it re-encodes."""
-    model, options = _generator(tokenizer, window=2, sinks=1), SamplingOptions(Guidance.of("none"))
+    model, asked = _generator(tokenizer, window=2, sinks=1), Request(["pong"], 17, SIZE, guidance="none")
     live, frames = [], 0
-    for part in extend(
-        model, tokenizer, ["pong"], seconds=20, fps=8, shot=17, overlap=5, size=SIZE, seed=0, options=options
-    ):
+    for part in extend(model, tokenizer, asked, seconds=20, fps=8, overlap=5):
         frames += part.shape[2]
         live.append((frames, _live_bytes()))
     assert frames == 160

@@ -14,7 +14,8 @@ from videoar.generator.conditioning import Condition
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.raster import sampler_of
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
+from videoar.sampling.sampler import LatentSampler
 from videoar.sampling.streaming import decode_behind
 
 PYRAMID = ScalePyramid(((1, 1), (2, 2), (3, 4)))
@@ -72,11 +73,12 @@ def test_a_recorded_sampler_replays_other_clips(window, given, condition, order)
     values = [[0, 3], [2, 1]] if condition == "class" else [["a", "bird"], ["some", "b"]]
     prefixes = [torch.randn(2, 16, given, 3, 4) if given else None for _ in values]
     make = sampler_of(model)
-    recorded = make(model, values[0], pyramid, 5, [1, 2], GUIDED, prefixes[0], record=Recording.record)
+    recorded = make(model, LatentRequest(values[0], pyramid, 5, [1, 2], GUIDED, prefixes[0]), Recording.record)
     for clip, (labels, prefix, seeds) in enumerate(zip(values, prefixes, ([1, 2], [7, 4]))):
+        asked = LatentRequest(labels, pyramid, 5, seeds, GUIDED, prefix)
         if clip:
-            recorded.restart(labels, seeds, prefix)
-        fresh = make(model, labels, pyramid, 5, seeds, GUIDED, prefix)
+            recorded.restart(asked)
+        fresh = make(model, asked)
         for ours, theirs in zip(recorded.frames(), fresh.frames(), strict=True):
             assert all(torch.equal(a, b) for a, b in zip(ours.bits, theirs.bits, strict=True))
             torch.testing.assert_close(ours.latent, theirs.latent)
@@ -106,7 +108,7 @@ def test_a_frame_is_sampled_without_the_host(window):
     """On the meta device no value can be read back, and whatever is made on the CPU and sent over is seen."""
     with torch.device("meta"):
         model = VideoAR(GeneratorConfig.preset("debug", window=window))
-    sampler = LatentSampler(model, torch.zeros(2, dtype=torch.long), PYRAMID, 4, [0, 1], GUIDED)
+    sampler = LatentSampler(model, LatentRequest(torch.zeros(2, dtype=torch.long), PYRAMID, 4, [0, 1], GUIDED))
     for t in range(4):
         sampler.cache.begin_frame(t)
         with Transfers() as transfers:
@@ -131,7 +133,9 @@ def test_compiled_steps_are_the_steps():
         return graph.forward
 
     compiled.compile_steps(backend=count)
-    samples = [bits_of(LatentSampler(model, [0, 3], PYRAMID, 6, [1, 2], GUIDED)) for model in (plain, compiled)]
+    samples = [
+        bits_of(LatentSampler(model, LatentRequest([0, 3], PYRAMID, 6, [1, 2], GUIDED))) for model in (plain, compiled)
+    ]
     assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True))
     assert len(graphs) <= 3
     assert compiled.state_dict().keys() == plain.state_dict().keys()
@@ -182,9 +186,9 @@ def test_graphs_on_a_gpu():
         fast = generate(model, tokenizer, labels, frames=13, size=(64, 64), seed=seed, graphs=graphs)
         assert all(torch.equal(a, b) for a, b in zip(plain.bits, fast.bits))
         torch.testing.assert_close(plain.video, fast.video, atol=1e-4, rtol=1e-4)
-    sampler = LatentSampler(model, [0, 1], PYRAMID, 4, [0, 1], GUIDED)
+    sampler = LatentSampler(model, LatentRequest([0, 1], PYRAMID, 4, [0, 1], GUIDED))
     list(sampler.frames())
-    sampler.restart([1, 2], [3, 4])
+    sampler.restart(LatentRequest([1, 2], PYRAMID, 4, [3, 4], GUIDED))
     torch.cuda.set_sync_debug_mode("error")
     try:
         for t in range(4):

@@ -10,7 +10,8 @@ from videoar.bits.residual import flatten_bits, quantize
 from videoar.errors import UserError
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.raster import RasterSampler
-from videoar.sampling.sampler import LatentSampler, SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
+from videoar.sampling.sampler import LatentSampler
 
 SIZE, GRID = (32, 48), ScalePyramid(((2, 3),))  # the debug tokenizer's ratio is 16
 LENGTH = 6
@@ -90,6 +91,6 @@ def test_a_tokenizer_with_several_scales_is_refused(generator, tokenizer):
     with pytest.raises(UserError, match="this pyramid has 2 scales"):
         generate(model, several, [0], 5, SIZE)
     with pytest.raises(ValueError, match="RasterSampler samples order raster, not scales"):
-        RasterSampler(VideoAR(GeneratorConfig.preset("debug")), [0], GRID, 2, [0], SamplingOptions())
+        RasterSampler(VideoAR(GeneratorConfig.preset("debug")), LatentRequest([0], GRID, 2, [0], SamplingOptions()))
     with pytest.raises(ValueError, match="LatentSampler samples order scales, not raster"):
-        LatentSampler(model, [0], GRID, 2, [0], SamplingOptions())
+        LatentSampler(model, LatentRequest([0], GRID, 2, [0], SamplingOptions()))

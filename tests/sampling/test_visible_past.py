@@ -9,6 +9,7 @@ from videoar.bits.corruption import teacher_forcing
 from videoar.bits.residual import advance, context, flatten_bits
 from videoar.sampling import sampler as sampling
 from videoar.sampling.guidance import Guidance
+from videoar.sampling.request import LatentRequest, SamplingOptions
 
 PYRAMID = ScalePyramid(((1, 1), (2, 2), (3, 4)))
 D, FRAMES = 8, 4
@@ -77,9 +78,9 @@ def test_every_bit_of_a_frame_reaches_the_next_while_sampling(monkeypatch, tempo
         return answers.pop(0) if answers else torch.zeros_like(step_logits).bool()
 
     monkeypatch.setattr(sampling, "draw_bits", draw)
-    options = sampling.SamplingOptions(Guidance.of("none"))
+    options = SamplingOptions(Guidance.of("none"))
     model = _model(temporal, window)
-    list(sampling.LatentSampler(model, [1] * batch, PYRAMID, 2, list(range(batch)), options).frames())
+    list(sampling.LatentSampler(model, LatentRequest([1] * batch, PYRAMID, 2, range(batch), options)).frames())
     second = torch.cat(logits[len(PYRAMID) :], dim=1)
     moved = (second[:-1] - second[-1:]).abs().amax((1, 2)).unflatten(0, (PYRAMID.length, D)) > 0
     if temporal == "every_scale":

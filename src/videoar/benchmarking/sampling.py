@@ -17,7 +17,7 @@ from videoar.sampling.generate import generate
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.raster import sampler_of
-from videoar.sampling.sampler import SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
 from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -65,7 +65,7 @@ class Sampling:
         """The (t, k) loop."""
         s = self.setting
         make = sampler_of(self.model) if self.graphs is None else self.graphs.sampler
-        sampler = make(self.model, self.labels, s.pyramid, s.latent_frames, range(s.batch), self.options)
+        sampler = make(self.model, LatentRequest(self.labels, s.pyramid, s.latent_frames, range(s.batch), self.options))
         return [frame.latent for frame in sampler.frames()]
 
     def clip(self) -> object:

@@ -18,9 +18,9 @@ from videoar import kernels
 from videoar.benchmarking.timing import Workload, clock, flop_counter, measure, measure_roofline, nbytes, result
 from videoar.data.files import atomic_path
 from videoar.sampling.given import latent_frames
-from videoar.sampling.guidance import Guidance
+from videoar.sampling.guidance import Guidance, default_guidance
 from videoar.sampling.raster import sampler_of
-from videoar.sampling.sampler import SamplingOptions
+from videoar.sampling.request import LatentRequest, SamplingOptions
 
 log = logging.getLogger(__name__)
 
@@ -138,13 +138,14 @@ class CUDAKernelBenchmark(Callback):
         pyramid = tokenizer.pyramid(*self.size)
         by_class = generator.config.condition == "class"
         condition = torch.zeros(self.batch, dtype=torch.long, device=device) if by_class else ["a"] * self.batch
-        options = SamplingOptions(Guidance.of("ucf101" if by_class else "text"))
+        options = SamplingOptions(Guidance.of(default_guidance(generator.config.condition)))
+        asked = LatentRequest(condition, pyramid, frames, range(self.batch), options)
         sampler, steps = sampler_of(generator), frames * len(generator.steps(pyramid))
 
         def sample() -> None:
             training = generator.training
             generator.eval()
-            for _ in sampler(generator, condition, pyramid, frames, list(range(self.batch)), options).frames():
+            for _ in sampler(generator, asked).frames():
                 pass
             generator.train(training)
 

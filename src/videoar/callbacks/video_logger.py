@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from videoar.data.writers import contact_sheet, tile, write_mp4, write_png
-from videoar.sampling.generate import generate
+from videoar.sampling.generate import generate_like
 
 log = logging.getLogger(__name__)
 
@@ -84,28 +84,11 @@ class VideoLogger(Callback):
         else:
             columns["reconstruction"] = tokenizer.decode(tokenizer.quantize(batch["latent"].float()).latent).float()
         if module.kind == "generator" and self.samples:
-            columns["sample"] = self._sample(module, batch, columns["reconstruction"])
+            like = columns["reconstruction"]
+            columns["sample"] = generate_like(module.network, tokenizer, batch, like, self.seed, self.guidance)
         rows = [list(clips) for clips in zip(*(column.cpu() for column in columns.values()))]
         sheet = contact_sheet(rows, self.frames, scale=max(1, 64 // rows[0][0].shape[-1]))
         self._write(trainer, int(module.batches_seen), rows, sheet, " | ".join(columns))
-
-    def _sample(self, module: Any, batch: dict[str, Any], like: Tensor) -> Tensor:
-        """One sample for each shown clip: its class or caption (label 0 or nothing where it has none), its size."""
-        by_class = module.network.config.condition == "class"
-        condition = batch["label"].clamp(min=0) if by_class else [text or " " for text in batch["caption"]]
-        training = module.network.training
-        module.network.eval()
-        sample = generate(
-            module.network,
-            module.tokenizer,
-            condition,
-            frames=like.shape[2],
-            size=(like.shape[3], like.shape[4]),
-            seed=self.seed,
-            guidance=self.guidance,
-        )
-        module.network.train(training)
-        return sample.video.float()
 
     def _write(self, trainer: Trainer, seen: int, rows: list[list[Tensor]], sheet: Any, columns: str) -> None:
         log_dir = trainer.log_dir  # asks all ranks

@@ -18,7 +18,8 @@ from videoar.metrics.features.registry import load_features
 from videoar.metrics.frechet import FrechetVideoDistance
 from videoar.metrics.reconstruction import LPIPS, SSIM
 from videoar.provenance import commit, versions
-from videoar.sampling.generate import generate
+from videoar.sampling.generate import generate_like
+from videoar.sampling.guidance import default_guidance
 
 log = logging.getLogger(__name__)
 
@@ -137,16 +138,9 @@ class VideoMetrics(Callback):
         return None
 
     def _sample(self, module: Any, batch: dict[str, Any], like: Tensor, trainer: Trainer) -> Tensor:
-        network = module.network
-        by_class = network.config.condition == "class"
-        condition = batch["label"].clamp(min=0) if by_class else [text or " " for text in batch["caption"]]
         first = self.seed + self._seen * trainer.world_size + trainer.global_rank
         seeds = [first + i * trainer.world_size for i in range(len(like))]
-        frames, size = like.shape[2], (like.shape[3], like.shape[4])
-        sample = generate(
-            network, module.tokenizer, condition, frames=frames, size=size, seed=seeds, guidance=self.guidance
-        )
-        return sample.video.float()
+        return generate_like(module.network, module.tokenizer, batch, like, seeds, self.guidance)
 
     def _finish(self, trainer: Trainer, module: Any, split: str) -> None:
         if not self._seen:
@@ -179,6 +173,6 @@ class VideoMetrics(Callback):
             "tokenizer": None if module.kind == "tokenizer" else module.tokenizer.fingerprint(),
         }
         if module.kind == "generator":
-            guidance = self.guidance or ("ucf101" if module.network.config.condition == "class" else "text")
+            guidance = self.guidance or default_guidance(module.network.config.condition)
             card |= {"seeds": f"{self.seed} + number of the clip", "guidance": guidance}
         return card | {"versions": versions(), "commit": commit()}

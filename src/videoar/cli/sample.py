@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from videoar.generator.model import VideoAR
+    from videoar.sampling.request import Request
     from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from videoar.cli.outputs import claim_folder
     from videoar.sampling.graphs import FrameGraphs
     from videoar.sampling.guidance import Guidance
-    from videoar.sampling.sampler import SamplingOptions
+    from videoar.sampling.request import Request
     from videoar.training.checkpoint import load_models
 
     started = time.perf_counter()
@@ -104,20 +105,19 @@ def run(args: argparse.Namespace) -> int:
     graphs = FrameGraphs() if args.graphs else None
     guidance = _guidance(args, generator, Guidance)
     heat = args.temperature[0] if len(args.temperature) == 1 else tuple(args.temperature)
-    options = SamplingOptions(guidance, heat, args.greedy)
     size = _size(args.size, generator.config.size)
     jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
     prefix = _prefix(args, size)
-    how = {"size": size, "options": options, "prefix": prefix, "graphs": graphs}
+    asked = Request((), args.frames, size, 0, guidance, heat, args.greedy, prefix, graphs=graphs)
     settings: dict[str, Any] = {name: value for name, value in vars(args).items() if not callable(value)}
-    settings |= {"size": list(size), "device": device, "options": asdict(options)}
+    settings |= {"size": list(size), "device": device, "options": asdict(asked.options(generator))}
     settings |= {"videoar": __version__, "torch": torch.__version__}
     settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": []}
     videos: list[np.ndarray] = []
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
         which = f"{start + len(part)}/{len(jobs)}"
-        files, clips = _sample_batch(args, generator, tokenizer, part, how, which)
+        files, clips = _sample_batch(args, generator, tokenizer, part, asked, which)
         settings["videos"] += files
         settings["seconds_in_all"] = round(time.perf_counter() - started, 3)
         _write_settings(args, settings)  # after every batch, so that an interrupted run can be told from others' files
@@ -137,10 +137,11 @@ def _write_settings(args: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 
 def _guidance(args: argparse.Namespace, generator: VideoAR, kind: Any) -> Any:
-    from dataclasses import replace
+    from videoar.sampling.guidance import default_guidance
 
-    default = "ucf101" if generator.config.condition == "class" else "text"
-    return replace(kind.of(args.guidance or default), prefix_strength=args.prefix_guidance)
+    return replace(
+        kind.of(args.guidance or default_guidance(generator.config.condition)), prefix_strength=args.prefix_guidance
+    )
 
 
 def _conditions(args: argparse.Namespace, generator: VideoAR) -> list[int | str]:
@@ -188,7 +189,7 @@ def _sample_batch(
     generator: VideoAR,
     tokenizer: VideoTokenizer,
     jobs: list[tuple[int | str, int]],
-    how: dict[str, Any],
+    asked: Request,
     which: str,
 ) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """Sample one batch, writing frames while later ones are sampled: what was written, and the videos as bytes."""
@@ -207,7 +208,8 @@ def _sample_batch(
         task = bar.add_task(f"sampling {which}", total=None)
         writers = [files.enter_context(open_mp4_writer(stem.with_suffix(".mp4"), args.fps)) for stem in stems]
         progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        for part in _stream(args, generator, tokenizer, jobs, how | {"progress": progress}):
+        batch = replace(asked, condition=[v for v, _ in jobs], seed=[seed for _, seed in jobs], progress=progress)
+        for part in _stream(args, generator, tokenizer, batch):
             for clip, writer, frames in zip(part, writers, kept):
                 frames.append(to_uint8(clip))
                 writer.write(frames[-1])
@@ -229,28 +231,14 @@ def _write_grid(args: argparse.Namespace, names: list[str], videos: list[np.ndar
 
 
 def _stream(
-    args: argparse.Namespace,
-    generator: VideoAR,
-    tokenizer: VideoTokenizer,
-    jobs: list[tuple[int | str, int]],
-    how: dict[str, Any],
+    args: argparse.Namespace, generator: VideoAR, tokenizer: VideoTokenizer, asked: Request
 ) -> Iterator[Tensor]:
     from videoar.sampling.generate import extend, generate_stream
 
-    condition, seeds = [value for value, _ in jobs], [seed for _, seed in jobs]
     if args.seconds is None:
-        return generate_stream(generator, tokenizer, condition, frames=args.frames, seed=seeds, **how)
-    return extend(
-        generator,
-        tokenizer,
-        condition,
-        seconds=args.seconds,
-        fps=args.fps,
-        shot=args.frames,
-        overlap=args.context or 5,
-        seed=seeds,
-        **how,
-    )
+        return generate_stream(generator, tokenizer, asked)
+    how = {"seconds": args.seconds, "fps": args.fps, "overlap": args.context or 5}
+    return extend(generator, tokenizer, asked, **how)
 
 
 def _file_name(value: int | str) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
+
+from torch import Tensor
 
 from videoar.data.files import atomic_path
 from videoar.data.folders import class_in
@@ -21,7 +23,7 @@ from videoar.evaluation.protocol import Protocol
 from videoar.evaluation.vbench_folder import VBenchFolder
 from videoar.generator.model import VideoAR
 from videoar.sampling.generate import generate
-from videoar.sampling.guidance import Guidance
+from videoar.sampling.guidance import Guidance, default_guidance
 from videoar.tokenizer.model import VideoTokenizer
 
 SETTINGS = "samples.json"  # also the name that `videoar sample` uses
@@ -63,27 +65,15 @@ def sample_like(
     if settings.frames < (protocol.frames or 1):
         raise UserError(f"samples of {settings.frames} frames, but the protocol takes {protocol.frames}; use --frames")
     clips = {"count": len(names), "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]}
-    default = "ucf101" if settings.guidance is None else settings.guidance
+    default = default_guidance("class") if settings.guidance is None else settings.guidance
     facts = {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), **asdict(settings)}
     facts |= {"size": list(settings.size), "guidance": default, "options": asdict(Guidance.of(default))}
     _check_folder(folder, facts | {"real_clips": clips})
     jobs = [(name, settings.seed + i) for i, name in enumerate(classes)]
     jobs = [(name, seed) for name, seed in jobs if not _file(folder, name, seed).exists()]
-    for start in range(0, len(jobs), batch):
-        part = jobs[start : start + batch]
-        sample = generate(
-            generator,
-            tokenizer,
-            [name for name, _ in part],
-            frames=settings.frames,
-            size=settings.size,
-            seed=[seed for _, seed in part],
-            guidance=settings.guidance,
-        )
-        for (name, seed), video in zip(part, sample.video):
+    for start, videos in _sampled(models, jobs, settings, batch, progress):
+        for (name, seed), video in zip(jobs[start:], videos):
             write_lossless(_file(folder, name, seed), video.float(), 8)
-        if progress:
-            progress(start + len(part), len(jobs))
     return len(jobs)
 
 
@@ -98,19 +88,26 @@ def sample_prompts(
     Sample i of a prompt has the seed `settings.seed` + i.
     """
     pending = list(folder.pending())
-    for done, (prompt, index) in enumerate(pending, start=1):
-        sample = generate(
-            *models,
-            [prompt.refined or prompt.text],
-            frames=settings.frames,
-            size=settings.size,
-            seed=settings.seed + index,
-            guidance=settings.guidance,
-        )
-        folder.write(prompt, index, sample.video[0].float())
-        if progress:
-            progress(done, len(pending))
+    jobs = [(prompt.refined or prompt.text, settings.seed + index) for prompt, index in pending]
+    for start, videos in _sampled(models, jobs, settings, 1, progress):
+        folder.write(*pending[start], videos[0].float())
     return len(pending)
+
+
+def _sampled(
+    models: tuple[VideoAR, VideoTokenizer],
+    jobs: list[tuple[str, int]],
+    settings: SampleSettings,
+    batch: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """(index of the first job, videos [B, 3, T, H, W]) of batch after batch of (condition, seed) jobs."""
+    for start in range(0, len(jobs), batch):
+        conditions, seeds = zip(*jobs[start : start + batch])
+        sample = generate(*models, conditions, settings.frames, settings.size, seed=seeds, guidance=settings.guidance)
+        yield start, sample.video
+        if progress:
+            progress(start + len(seeds), len(jobs))
 
 
 def _file(folder: Path, class_name: str, seed: int) -> Path:

@@ -5,20 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videoar.errors import UserError
-from videoar.generator.conditioning import Condition
 from videoar.generator.model import Labels, VideoAR
 from videoar.sampling.given import encode_prefix, latent_frames
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.pairing import check_pair
 from videoar.sampling.raster import sampler_of
-from videoar.sampling.sampler import LatentFrame, LatentSampler, Progress, SamplingOptions
+from videoar.sampling.request import LatentRequest, Progress, Request
+from videoar.sampling.sampler import LatentFrame, LatentSampler
 from videoar.sampling.streaming import decode_behind
 from videoar.tokenizer.model import VideoTokenizer
 
@@ -39,32 +40,16 @@ class Sample:
 
 
 @torch.no_grad()
-def sample_latents(
-    generator: VideoAR,
-    tokenizer: VideoTokenizer,
-    condition: Labels,
-    *,
-    frames: int,
-    size: tuple[int, int],
-    seed: int | Sequence[int],
-    options: SamplingOptions,
-    prefix: Tensor | None = None,
-    progress: Progress | None = None,
-    graphs: FrameGraphs | None = None,
-) -> LatentSampler:
+def sample_latents(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request) -> LatentSampler:
     """Check everything that can be wrong, then make the sampler of one clip a condition entry."""
     check_pair(generator, tokenizer)
-    ratio = tokenizer.config.spatial_ratio
+    ratio, size = tokenizer.config.spatial_ratio, asked.size
     if size[0] % ratio or size[1] % ratio or min(size) < ratio:
         raise UserError(f"{size[0]}x{size[1]} pixels are not multiples of {ratio}")
-    batch = condition.batch if isinstance(condition, Condition) else len(condition)
-    total = latent_frames(tokenizer, frames)
-    given = None if prefix is None else encode_prefix(tokenizer, prefix, batch, size, frames)
-    seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
-    pyramid = tokenizer.pyramid(*size)
-    if graphs is not None:
-        return graphs.sampler(generator, condition, pyramid, total, seeds, options, given, progress)
-    return sampler_of(generator)(generator, condition, pyramid, total, seeds, options, given, progress)
+    total, options = latent_frames(tokenizer, asked.frames), asked.options(generator)
+    given = None if asked.prefix is None else encode_prefix(tokenizer, asked.prefix, asked.batch, size, asked.frames)
+    clip = LatentRequest(asked.condition, tokenizer.pyramid(*size), total, asked.seeds, options, given, asked.progress)
+    return asked.graphs.sampler(generator, clip) if asked.graphs else sampler_of(generator)(generator, clip)
 
 
 @torch.no_grad()
@@ -82,39 +67,14 @@ def generate(
     progress: Progress | None = None,
     graphs: FrameGraphs | None = None,
 ) -> Sample:
-    """Sample one video for each entry of `condition` (class-conditional, text, I2V and V2V).
-
-    Args:
-        condition: class names or labels, or prompts, as the generator's config says.
-        frames: pixel frames, 1 + 4n. size: (height, width) in pixels, multiples of 16.
-        seed: sample i uses seed + i (or seed[i]), whatever the batch.
-        guidance: a `Guidance`, `"none" | "ucf101" | "text"`, a constant γ, or None: the paper's schedule for the
-            generator's kind of condition.
-        temperature: a float, or one a scale. greedy: no randomness at all.
-        prefix: an image [3, H, W] or clip [3, T, H, W] or [B, 3, T, H, W] in [-1, 1] that the video starts with. It
-            comes back as the tokenizer reconstructs it.
-        graphs: record the work as CUDA graphs, which later calls with the same object and shapes replay.
+    """Sample one video for each entry of `condition`; the arguments are the fields of `Request`, explained there.
 
     Raises:
         UserError: an unknown label, a size or frame count the tokenizer does not take, a prefix that does not fit, or a
             tokenizer that does not belong to the generator.
     """
-    if guidance is None:
-        guidance = "ucf101" if generator.config.condition == "class" else "text"
-    heat = tuple(temperature) if isinstance(temperature, Sequence) else float(temperature)
-    options = SamplingOptions(Guidance.of(guidance), heat, greedy)
-    sampler = sample_latents(
-        generator,
-        tokenizer,
-        condition,
-        frames=frames,
-        size=size,
-        seed=seed,
-        options=options,
-        prefix=prefix,
-        progress=progress,
-        graphs=graphs,
-    )
+    asked = Request(condition, frames, size, seed, guidance, temperature, greedy, prefix, progress, graphs)
+    sampler = sample_latents(generator, tokenizer, asked)
     sampled: list[LatentFrame] = []
 
     def latents() -> Iterator[Tensor]:
@@ -128,62 +88,54 @@ def generate(
 
 
 @torch.no_grad()
-def generate_stream(
-    generator: VideoAR,
-    tokenizer: VideoTokenizer,
-    condition: Labels,
-    *,
-    frames: int,
-    size: tuple[int, int],
-    seed: int | Sequence[int] = 0,
-    options: SamplingOptions,
-    prefix: Tensor | None = None,
-    progress: Progress | None = None,
-    graphs: FrameGraphs | None = None,
-) -> Iterator[Tensor]:
+def generate_stream(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request) -> Iterator[Tensor]:
     """Like `generate`, but yields pixels [B, 3, n, H, W] while later frames are still being sampled.
 
     Memory for pixels and decoder state does not grow with the length; with a window in the generator's config neither
     does the KV cache.
     """
-    sampler = sample_latents(
-        generator,
-        tokenizer,
-        condition,
-        frames=frames,
-        size=size,
-        seed=seed,
-        options=options,
-        prefix=prefix,
-        progress=progress,
-        graphs=graphs,
-    )
+    sampler = sample_latents(generator, tokenizer, asked)
     yield from decode_behind(tokenizer, (frame.latent for frame in sampler.frames()))
 
 
-def extend(
+def generate_like(
     generator: VideoAR,
     tokenizer: VideoTokenizer,
-    condition: Labels,
-    *,
-    seconds: float,
-    fps: float,
-    shot: int,
-    overlap: int,
-    size: tuple[int, int],
+    batch: dict[str, Any],
+    like: Tensor,
     seed: int | Sequence[int] = 0,
-    options: SamplingOptions,
-    prefix: Tensor | None = None,
-    progress: Progress | None = None,
-    graphs: FrameGraphs | None = None,
+    guidance: Guidance | float | str | None = None,
+) -> Tensor:
+    """One sample for each clip of a batch of data: of its class or caption, as long and as large.
+
+    Label 0 or an empty prompt stands where a clip has none.
+
+    Args:
+        batch: `label` [B] or `caption`, as the data module makes them.
+        like: videos [B, 3, T, H, W] whose shape the samples get.
+
+    Returns:
+        float32 [B, 3, T, H, W] in [-1, 1].
+    """
+    by_class = generator.config.condition == "class"
+    condition = batch["label"].clamp(min=0) if by_class else [text or " " for text in batch["caption"]]
+    frames, size, training = like.shape[2], (like.shape[3], like.shape[4]), generator.training
+    generator.eval()
+    sample = generate(generator, tokenizer, condition, frames, size, seed, guidance)
+    generator.train(training)
+    return sample.video.float()
+
+
+def extend(
+    generator: VideoAR, tokenizer: VideoTokenizer, asked: Request, *, seconds: float, fps: float, overlap: int
 ) -> Iterator[Tensor]:
     """Multi-shot extension by frame re-encoding (paper §1, Fig. 5): yields pixels [B, 3, n, H, W] until `seconds`.
 
-    Each shot samples `shot` pixel frames; the last `overlap` frames of one are encoded afresh as the given start of the
-    next, so positions, cache and memory stay those of one shot.
+    Each shot samples `asked.frames` pixel frames; the last `overlap` frames of one are encoded afresh as the given
+    start of the next, so positions, cache and memory stay those of one shot.
 
     Args:
-        shot, overlap: pixel frames, both 1 + 4n, overlap < shot.
+        overlap: pixel frames, 1 + 4n, fewer than a shot's.
 
     Raises:
         UserError: as `generate`, a length or rate that is not positive, or an overlap that leaves nothing of a shot.
@@ -191,26 +143,14 @@ def extend(
     if not (seconds > 0 and fps > 0):
         raise UserError(f"a video needs a positive length and rate, got {seconds} seconds at {fps} frames a second")
     latent_frames(tokenizer, overlap)
-    if overlap >= shot:
-        raise UserError(f"an overlap of {overlap} frames leaves nothing of a shot of {shot}")
-    batch = condition.batch if isinstance(condition, Condition) else len(condition)
-    seeds = [seed + i for i in range(batch)] if isinstance(seed, int) else list(seed)
-    missing, index = max(1, round(seconds * fps)), 0
+    if overlap >= asked.frames:
+        raise UserError(f"an overlap of {overlap} frames leaves nothing of a shot of {asked.frames}")
+    missing, index, prefix = max(1, round(seconds * fps)), 0, asked.prefix
     while missing > 0:
         shown = overlap if index else 0  # frames that the shot before has already yielded
         tail: Tensor | None = None
-        for part in generate_stream(
-            generator,
-            tokenizer,
-            condition,
-            frames=shot,
-            size=size,
-            seed=[s + 10_007 * index for s in seeds],
-            options=options,
-            prefix=prefix,
-            progress=progress,
-            graphs=graphs,
-        ):
+        shot = replace(asked, seed=[s + 10_007 * index for s in asked.seeds], prefix=prefix)
+        for part in generate_stream(generator, tokenizer, shot):
             tail = part if tail is None else torch.cat([tail, part], dim=2)[:, :, -overlap:]
             fresh = part[:, :, shown:][:, :, :missing]
             shown = max(0, shown - part.shape[2])

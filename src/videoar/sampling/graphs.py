@@ -9,17 +9,17 @@ A step of the sampler is hundreds of small kernels. Launched one by one they tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from videoar.bits.pyramid import ScalePyramid
 from videoar.errors import UserError
-from videoar.generator.model import Labels, VideoAR
+from videoar.generator.model import VideoAR
 from videoar.sampling.raster import sampler_of
-from videoar.sampling.sampler import LatentSampler, Progress, SamplingOptions
+from videoar.sampling.request import LatentRequest
+from videoar.sampling.sampler import LatentSampler
 
 
 class FrameGraphs:
@@ -33,28 +33,18 @@ class FrameGraphs:
         self._samplers: dict[Hashable, LatentSampler] = {}
         self._pool: Any = None
 
-    def sampler(
-        self,
-        generator: VideoAR,
-        condition: Labels,
-        pyramid: ScalePyramid,
-        frames: int,
-        seeds: Sequence[int],
-        options: SamplingOptions,
-        prefix: Tensor | None = None,
-        progress: Progress | None = None,
-    ) -> LatentSampler:
-        """A sampler that records, or one of before, restarted for this clip; arguments as of `LatentSampler`."""
-        encoded = generator.condition(condition)
-        given = 0 if prefix is None else prefix.shape[2]
+    def sampler(self, generator: VideoAR, asked: LatentRequest) -> LatentSampler:
+        """A sampler that records, or one of before, restarted for this clip."""
+        encoded = generator.condition(asked.condition)
+        asked = replace(asked, condition=encoded)
+        given = 0 if asked.prefix is None else asked.prefix.shape[2]
         padded = encoded.lengths is not None
-        key = (id(generator), tuple(encoded.tokens.shape), padded, pyramid, frames, options, given)
+        shape = (id(generator), tuple(encoded.tokens.shape), padded)
+        key = (*shape, asked.pyramid, asked.frames, asked.options, given)
         if key in self._samplers:
-            self._samplers[key].restart(encoded, seeds, prefix, progress)
+            self._samplers[key].restart(asked)
         else:
-            self._samplers[key] = sampler_of(generator)(
-                generator, encoded, pyramid, frames, seeds, options, prefix, progress, self.record
-            )
+            self._samplers[key] = sampler_of(generator)(generator, asked, self.record)
         return self._samplers[key]
 
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:

@@ -70,6 +70,11 @@ _PAPER = {
 }
 
 
+def default_guidance(condition: str) -> str:
+    """The paper's schedule for a kind of condition, `class` or `text`."""
+    return "ucf101" if condition == "class" else "text"
+
+
 def guidance_scale(guidance: Guidance, t: int, k: int, frames: int, scales: int) -> float:
     """γ(t, k) for latent frame t of `frames` and scale k of `scales`, both from 0."""
     along_t = t / (frames - 1) if frames > 1 else 0.0

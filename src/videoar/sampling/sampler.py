@@ -11,59 +11,24 @@ for t in frames:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from videoar.bits.bsq import code_of
-from videoar.bits.pyramid import Order, ScalePyramid
+from videoar.bits.pyramid import Order
 from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
-from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, stack
-from videoar.generator.model import Labels, VideoAR
+from videoar.generator.model import VideoAR
 from videoar.sampling.draw import Noise, draw_bits
-from videoar.sampling.guidance import Guidance, guidance_scale, guide
+from videoar.sampling.guidance import guidance_scale, guide
+from videoar.sampling.request import LatentRequest
 
 Record = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
 """Runs a function and records its work: (what replays it, its result). See `FrameGraphs.record`."""
-
-
-class Progress(Protocol):
-    """Called after every transformer call."""
-
-    def __call__(self, done: int, total: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How bits are drawn.
-
-    Attributes:
-        guidance: γ(t, k).
-        temperature: one value, or one a scale (coarse to fine; the last holds for all finer ones).
-        greedy: take the more likely value of every bit.
-
-    Raises:
-        UserError: a temperature that is not positive.
-    """
-
-    guidance: Guidance = field(default_factory=Guidance)
-    temperature: float | tuple[float, ...] = 1.0
-    greedy: bool = False
-
-    def __post_init__(self) -> None:
-        values = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
-        if not values or not all(0 < value < float("inf") for value in values):
-            raise UserError(f"temperatures must be positive, got {list(values)}; greedy sampling needs none")
-
-    def temperature_of(self, k: int) -> float:
-        """The temperature of scale k."""
-        if isinstance(self.temperature, tuple):
-            return self.temperature[min(k, len(self.temperature) - 1)]
-        return self.temperature
 
 
 @dataclass(frozen=True)
@@ -89,8 +54,7 @@ class LatentSampler:
     Nothing in the loop waits for the device: all shapes follow from (t, k), and only noise is sent there, once a frame.
 
     Args:
-        condition: one entry a sample. pyramid: grids of every frame. frames: latent frames to produce in all.
-        seeds: one a sample. prefix: continuous latent [B, D, n, H, W] of given frames that the clip starts with.
+        asked: the clip.
         record: how to record the work of a frame, which the clips after `restart` then replay; None: do not.
 
     Raises:
@@ -99,23 +63,13 @@ class LatentSampler:
 
     order: ClassVar[Order] = "scales"
 
-    def __init__(
-        self,
-        generator: VideoAR,
-        condition: Labels,
-        pyramid: ScalePyramid,
-        frames: int,
-        seeds: Sequence[int],
-        options: SamplingOptions,
-        prefix: Tensor | None = None,
-        progress: Progress | None = None,
-        record: Record | None = None,
-    ) -> None:
+    def __init__(self, generator: VideoAR, asked: LatentRequest, record: Record | None = None) -> None:
         if generator.config.order != self.order:
             raise ValueError(f"{type(self).__name__} samples order {self.order}, not {generator.config.order}")
-        self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, options
+        pyramid, frames = asked.pyramid, asked.frames
+        self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, asked.options
         self.calls = generator.steps(pyramid)
-        encoded = generator.condition(condition)
+        encoded = generator.condition(asked.condition)
         self.batch, self.condition = encoded.batch, self._rows(encoded)
         with torch.no_grad():
             self.cache = generator.new_cache(self.condition, pyramid, frames)
@@ -126,25 +80,24 @@ class LatentSampler:
         self.uniform = torch.zeros(2, self.batch, pyramid.length, D, device=self.device)  # for bits, for corruption
         self.record = record
         self.recorded: dict[int, tuple[Callable[[], Any], tuple[Tensor, ...]]] = {}
-        self._begin(seeds, prefix, progress)
+        self._begin(asked)
 
-    def restart(
-        self, condition: Labels, seeds: Sequence[int], prefix: Tensor | None = None, progress: Progress | None = None
-    ) -> None:
-        """Sample another clip of the same shapes with the same memory."""
-        self.condition.overwrite(self._rows(self.generator.condition(condition)))
+    def restart(self, asked: LatentRequest) -> None:
+        """Sample another clip of the same shapes and options with the same memory."""
+        self.condition.overwrite(self._rows(self.generator.condition(asked.condition)))
         self.cache.restart()
         self.cache.linear = self.generator.fast_linear()  # weights may have changed
         self.previous.zero_()
-        self._begin(seeds, prefix, progress)
+        self._begin(asked)
 
-    def _begin(self, seeds: Sequence[int], prefix: Tensor | None, progress: Progress | None) -> None:
+    def _begin(self, asked: LatentRequest) -> None:
+        seeds, prefix = asked.seeds, asked.prefix
         if len(seeds) != self.batch:
             raise ValueError(f"{len(seeds)} seeds for {self.batch} samples")
         tokens, D = self.pyramid.length, self.generator.config.latent_dim
         self.noise = Noise(list(seeds), tokens, D, self.device)
         self.corruption = Noise([seed + 1_000_003 for seed in seeds], tokens, D, self.device)
-        self.prefix, self.progress, self.steps = prefix, progress, 0
+        self.prefix, self.progress, self.steps = prefix, asked.progress, 0
         self.given = 0 if prefix is None else prefix.shape[2]
         self.expected_steps = self.given + (self.total - self.given) * len(self.calls)
 

@@ -103,7 +103,7 @@ def _sampled(
 ) -> Iterator[tuple[int, Tensor]]:
     """(index of the first job, videos [B, 3, T, H, W]) of batch after batch of (condition, seed) jobs."""
     for start in range(0, len(jobs), batch):
-        conditions, seeds = zip(*jobs[start : start + batch])
+        conditions, seeds = map(list, zip(*jobs[start : start + batch]))
         sample = generate(*models, conditions, settings.frames, settings.size, seed=seeds, guidance=settings.guidance)
         yield start, sample.video
         if progress:

@@ -103,11 +103,12 @@ def _sampled(
 ) -> Iterator[tuple[int, Tensor]]:
     """(index of the first job, videos [B, 3, T, H, W]) of batch after batch of (condition, seed) jobs."""
     for start in range(0, len(jobs), batch):
-        conditions, seeds = map(list, zip(*jobs[start : start + batch]))
+        part = jobs[start : start + batch]
+        conditions, seeds = [condition for condition, _ in part], [seed for _, seed in part]
         sample = generate(*models, conditions, settings.frames, settings.size, seed=seeds, guidance=settings.guidance)
         yield start, sample.video
         if progress:
-            progress(start + len(seeds), len(jobs))
+            progress(start + len(part), len(jobs))
 
 
 def _file(folder: Path, class_name: str, seed: int) -> Path:

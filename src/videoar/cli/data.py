@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
 def _add_atari(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, default=Path("data/atari"), help="folder to make (an interrupted run is continued)")
-    add("--games", default="all", help="'all', a number of games, or names joined by commas")
+    add("--games", default="all", help="'all', names joined by commas, 'moving', or a number: the most moving games")
     add("--clips-per-game", type=int, default=20, help="training clips a game")
     add("--test-clips", type=int, default=4, help="test clips a game, from other seeds")
     add("--frames", type=int, default=33, help="frames a clip")
@@ -32,7 +32,8 @@ def _add_atari(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=float, default=15.0, help="frames a second; must divide 60 (15 is a frame skip of 4)")
     add("--seed", type=int, default=0, help="everything is a function of this seed")
     add("--sticky", type=float, default=0.25, help="probability that the emulator repeats the previous action")
-    add("--min-motion", type=float, default=0.5, help="share of frames that must change, else the game is dropped")
+    add("--min-motion", type=float, default=0.9, help="share of a clip's frames that must change, else it is redrawn")
+    add("--max-change", type=float, default=0.2, help="share of pixels that may change at once; more is a cut: redrawn")
     add("--workers", type=int, default=os.cpu_count(), help="games rendered at once")
 
 
@@ -58,7 +59,7 @@ def _atari(args: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from videoar.data.atari import AtariClips
-    from videoar.data.atari_set import choose_games, render_set
+    from videoar.data.atari_set import parse_games, render_set
 
     clips = AtariClips(
         clips_per_game=args.clips_per_game,
@@ -69,18 +70,21 @@ def _atari(args: argparse.Namespace) -> None:
         seed=args.seed,
         sticky=args.sticky,
         min_motion=args.min_motion,
+        max_change=args.max_change,
     )
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task("rendering games", total=choose_games(args.games)[1])
+        candidates, most = parse_games(args.games)
+        tasks = {"probe_game": progress.add_task("measuring motion", total=len(candidates))} if most is not None else {}
+        tasks["render_game"] = progress.add_task("rendering games", total=most or len(candidates))
 
-        def report(game: str, reason: str | None) -> None:
+        def report(job: str, game: str, reason: str | None) -> None:
             if reason:
                 progress.console.print(f"dropped {game}: {reason}", markup=False, highlight=False)
-            progress.update(task, description=game, advance=reason is None)
+            progress.update(tasks[job], description=game, advance=job == "probe_game" or reason is None)
 
         kept, dropped = render_set(args.out, args.games, clips, args.workers, report)
-        progress.update(task, description="done", total=len(kept))
+        progress.update(tasks["render_game"], description="done", total=len(kept))
     per_game = clips.clips_per_game + clips.test_clips
     print(f"{args.out}: {len(kept)} games x {per_game} clips of {clips.frames} frames; {len(dropped)} games dropped")
 

@@ -5,24 +5,27 @@ An offline stand-in for UCF-101: the same folder layout, one class a game, short
 in UCF-101's split 01, so train and test never share a run. Everything is a function of the seed alone.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from videoar.data.layout import ManifestRow
+from videoar.data.transforms import to_pixels
 from videoar.errors import UserError
+from videoar.motion import changing_share
 
 CLIPS_PER_GROUP = 4
-FAVOURITES = (
-    "breakout pong space_invaders ms_pacman freeway seaquest enduro boxing qbert demon_attack assault "
-    "beam_rider asterix kung_fu_master riverraid road_runner frostbite carnival atlantis hero phoenix "
-    "pooyan ice_hockey tennis fishing_derby bowling gopher jamesbond kangaroo krull "
-)
-"""Names, taken first when only a number of games is asked for: they start by themselves and look different."""
+TRIES = 50
+"""Recordings drawn for one clip; a game that needs more is no use as a class."""
+PROBE_GROUPS, PROBE_CLIPS = (-1, 0), 6
+"""Runs that only measure how a game moves; no clip of a set comes from them."""
+VISIBLE = 1e-3
+"""Share of the pixels that must change for a frame to differ visibly from the one before (4 of 64x64)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class AtariClips:
     seed: int = 0
     sticky: float = 0.25
     """Probability that the emulator repeats the previous action (ALE's standard stochasticity)."""
-    min_motion: float = 0.5
-    """Share of successive frames that must differ visibly; below it a clip is static."""
+    min_motion: float = 0.9
+    """Share of successive frames that must differ visibly; below it a clip stands still."""
+    max_change: float = 0.2
+    """A cut: more than this share of the pixels changes from one frame to the next."""
 
     def __post_init__(self) -> None:
         for name in ("clips_per_game", "test_clips", "frames", "size"):
@@ -48,8 +53,11 @@ class AtariClips:
             raise UserError(f"size must be even for H.264, got {self.size}")
         if not 1 <= self.fps <= 60 or 60 % self.fps:
             raise UserError(f"fps must divide the console's 60 frames a second, got {self.fps:g}")
-        if not 0 <= self.sticky < 1 or not 0 <= self.min_motion <= 1:
-            raise UserError(f"sticky {self.sticky} and min_motion {self.min_motion} must lie in [0, 1)")
+        if not 0 <= self.sticky < 1:
+            raise UserError(f"sticky must lie in [0, 1), got {self.sticky:g}")
+        for name in ("min_motion", "max_change"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
 
     @property
     def skip(self) -> int:
@@ -66,7 +74,35 @@ class AtariClips:
 
 
 class StaticGame(Exception):
-    """The game shows no motion under random play."""
+    """The game gives no usable clips under random play."""
+
+
+@dataclass
+class GameMotion:
+    """How a game moves: of `drawn` recordings, `cut` held a cut and `still` stood still; the rest were used."""
+
+    drawn: int = 0
+    cut: int = 0
+    still: int = 0
+    shares: dict[str, float] = field(default_factory=dict)
+    """Share of the pixels that change from frame to frame, by the name of the clip."""
+
+    @property
+    def motion(self) -> float:
+        """Mean share over the clips used; 0 without any."""
+        return sum(self.shares.values()) / len(self.shares) if self.shares else 0.0
+
+    def usable(self, video: np.ndarray, name: str, clips: AtariClips) -> bool:
+        """Count one recording, uint8 `[T, H, W, 3]`; is it without a cut and does it move?"""
+        change = changing_share(to_pixels(torch.from_numpy(video).permute(3, 0, 1, 2)[None]))[0]
+        cut = bool((change > clips.max_change).any())
+        still = not cut and len(change) > 0 and int((change >= VISIBLE).sum()) / len(change) < clips.min_motion
+        self.drawn += 1
+        self.cut += cut
+        self.still += still
+        if not (cut or still):
+            self.shares[name] = round(float(change.mean()), 5) if len(change) else 0.0
+        return not (cut or still)
 
 
 class Player:
@@ -139,30 +175,38 @@ class Player:
         return np.asarray(Image.fromarray(frame).resize((side, side), method))
 
 
-def motion(video: np.ndarray) -> float:
-    """Share of successive frame pairs in which at least 1 pixel in 1000 changes by more than 16 levels."""
-    change = np.abs(np.diff(video.astype(np.int16), axis=0)).max(-1) > 16
-    return float((change.mean((1, 2)) >= 1e-3).mean()) if len(video) > 1 else 1.0
-
-
-def render_game(game: str, folder: Path, clips: AtariClips) -> None:
+def render_game(game: str, folder: Path, clips: AtariClips) -> GameMotion:
     """Render all clips of one game into `folder`.
 
-    A static clip is replaced by a later cut of the same run, at most 5 times. Raises `StaticGame` if that is not
-    enough: the game is then no use as a class.
+    A recording that stands still or holds a cut is replaced by a later one of the same run. Raises `StaticGame` if
+    50 in a row are no use.
     """
     from videoar.data.writers import write_mp4
 
+    found = GameMotion()
     for _, group, count in clips.groups():
         player = Player(game, group, clips)
         for cut in range(1, count + 1):
-            for _ in range(6):
+            name = clip_name(game, group, cut)
+            for _ in range(TRIES):
                 video = player.clip()
-                if motion(video) >= clips.min_motion:
+                if found.usable(video, name, clips):
                     break
             else:
-                raise StaticGame(f"motion {motion(video):.2f} under random play is below {clips.min_motion:g}")
-            write_mp4(folder / clip_name(game, group, cut), video, clips.fps, crf=14)
+                what = f"{found.still} stood still, {found.cut} held a cut"
+                raise StaticGame(f"{TRIES} recordings in a row are no use (of {found.drawn}, {what})")
+            write_mp4(folder / name, video, clips.fps, crf=14)
+    return found
+
+
+def probe_game(game: str, folder: Path, clips: AtariClips) -> GameMotion:
+    """Measure how a game moves, on a few recordings that are not kept (nothing is written into `folder`)."""
+    found = GameMotion()
+    for group in PROBE_GROUPS:
+        player = Player(game, group, clips)
+        for number in range(PROBE_CLIPS):
+            found.usable(player.clip(), clip_name(game, group, number), clips)
+    return found
 
 
 def clip_name(game: str, group: int, cut: int) -> str:
@@ -170,11 +214,12 @@ def clip_name(game: str, group: int, cut: int) -> str:
     return f"v_{game}_g{group:02d}_c{cut:02d}.mp4"
 
 
-def manifest_rows(game: str, clips: AtariClips) -> list[tuple[str, ManifestRow]]:
-    """(split, row) of every clip that `render_game` makes of one game."""
-    return [
-        (split, ManifestRow(f"{game}/{clip_name(game, group, cut)}", game, clips.frames, clips.fps, *size))
-        for size in [(clips.size, clips.size)]
-        for split, group, count in clips.groups()
-        for cut in range(1, count + 1)
-    ]
+def manifest_rows(game: str, clips: AtariClips, shares: Mapping[str, float]) -> list[tuple[str, ManifestRow]]:
+    """(split, row) of every clip that `render_game` makes of one game; `shares` as in its `GameMotion`."""
+    rows = []
+    for split, group, count in clips.groups():
+        for cut in range(1, count + 1):
+            name = clip_name(game, group, cut)
+            size = (clips.size, clips.size)
+            rows.append((split, ManifestRow(f"{game}/{name}", game, clips.frames, clips.fps, *size, shares[name])))
+    return rows

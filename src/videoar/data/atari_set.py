@@ -2,6 +2,7 @@
 
 A few ROMs end the process that loads them, and some show no motion under random play; both kinds are dropped
 with the reason. A game's folder appears when it is complete, so an interrupted run goes on where it stopped.
+How much each game moves is measured, kept (manifest.csv, motion.csv) and can be what games are chosen by.
 """
 
 import json
@@ -16,32 +17,40 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from videoar.data.atari import FAVOURITES, AtariClips, StaticGame, manifest_rows, render_game
+from videoar.data.atari import AtariClips, GameMotion, StaticGame, manifest_rows, probe_game, render_game
 from videoar.data.files import atomic_path
 from videoar.data.layout import write_lines, write_manifest, write_splits
 from videoar.errors import UserError
 
-SETTINGS = "atari.json"
-SECONDS_PER_GAME = 600.0
-Report = Callable[[str, str | None], None]
+SETTINGS, MOTION, PROBES = "atari.json", "motion.json", ".probes"
+PATIENCE = 300.0
+"""Seconds in which a child must finish a clip, or it is given up; never a limit for the whole of a game."""
+MOVING = 0.015
+"""`--games moving`: games of which at least this share of the pixels changes from frame to frame."""
+Job = Callable[[str, Path, AtariClips], GameMotion]
+Report = Callable[[str, str, str | None], None]
+"""Called after every game with the job ("probe_game", "render_game"), the game, and the reason if it is dropped."""
 
 
 def all_games() -> list[str]:
-    """Every game with a ROM in the ale-py wheel, favourites first. Raises `UserError` without ale-py."""
+    """Every game with a ROM in the ale-py wheel, by name. Raises `UserError` without ale-py."""
     if find_spec("ale_py") is None:
         raise UserError("rendering Atari clips needs the ale-py package: pip install 'videoar[atari]'")
     from ale_py import roms
 
-    known = sorted(roms.get_all_rom_ids())
-    first = [game for game in FAVOURITES.split() if game in known]
-    return first + [game for game in known if game not in first]
+    return sorted(roms.get_all_rom_ids())
 
 
-def choose_games(games: str) -> tuple[list[str], int]:
-    """`"all"`, a number, or names joined by commas -> (candidates in order, how many are wanted)."""
+def parse_games(games: str) -> tuple[list[str], int | None]:
+    """`"all"`, `"moving"`, a number, or names joined by commas -> (candidates, how many of the most moving).
+
+    The number is None where every candidate is wanted, and 0 for all that move.
+    """
     known = all_games()
     if games == "all":
-        return known, len(known)
+        return known, None
+    if games == "moving":
+        return known, 0
     if games.isdigit():
         if not 1 <= int(games) <= len(known):
             raise UserError(f"asked for {games} games; there are 1 to {len(known)}")
@@ -50,7 +59,7 @@ def choose_games(games: str) -> tuple[list[str], int]:
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UserError(f"no such game: {', '.join(unknown) or repr(games)}; known are {', '.join(sorted(known))}")
-    return names, len(names)
+    return names, None
 
 
 def render_set(
@@ -58,35 +67,48 @@ def render_set(
 ) -> tuple[list[str], dict[str, str]]:
     """Render a data set into `out`; returns (games kept, sorted) and {game dropped: reason}.
 
-    A number of games means that many that move: a dropped one is replaced by the next candidate. `workers` 0 is
-    one a core. `report(game, reason)` is called after every game, reason None if it was kept.
+    `games` as in `parse_games`. To choose by motion every game is measured first; a number means that many games
+    that can be rendered, the most moving first. `workers` 0 is one a core.
     """
-    candidates, wanted = choose_games(games)
+    candidates, most = parse_games(games)
     out = Path(out)
     _check_settings(out, clips)
-    workers = workers or os.cpu_count() or 1
-    kept: list[str] = []
-    dropped: dict[str, str] = {}
-    with ThreadPoolExecutor(workers) as pool:
-        while candidates and len(kept) < wanted:
-            wave, candidates = candidates[: wanted - len(kept)], candidates[wanted - len(kept) :]
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
 
-            def render(game: str) -> str | None:
-                reason = _render_in_child(game, out, clips)
+        def each(job: Job, wave: Sequence[str], home: Path) -> dict[str, str]:
+            """Do `job` for all games at once; reasons of those that fail."""
+
+            def one(game: str) -> str | None:
+                reason = _in_child(job, game, home, clips)
                 if report:
-                    report(game, reason)
+                    report(job.__name__, game, reason)
                 return reason
 
-            for game, reason in zip(wave, pool.map(render, wave), strict=True):
-                if reason is None:
-                    kept.append(game)
-                else:
-                    dropped[game] = reason
+            return {game: reason for game, reason in zip(wave, pool.map(one, wave), strict=True) if reason}
+
+        kept: list[str] = []
+        dropped: dict[str, str] = {}
+        if most is not None:
+            dropped = each(probe_game, candidates, out / PROBES)
+            motion = {game: read_motion(out / PROBES / game).motion for game in candidates if game not in dropped}
+            least = 0.0 if most else MOVING
+            candidates = sorted((game for game in motion if motion[game] >= least), key=lambda game: -motion[game])
+        wanted = most or len(candidates)
+        while candidates and len(kept) < wanted:
+            wave, candidates = candidates[: wanted - len(kept)], candidates[wanted - len(kept) :]
+            failed = each(render_game, wave, out)
+            dropped |= failed
+            kept += [game for game in wave if game not in failed]
     if not kept:
         reasons = "; ".join(f"{game}: {reason}" for game, reason in dropped.items())
         raise UserError(f"{out}: no game could be rendered ({reasons[:500]})")
     _write_lists(out, sorted(kept), dropped, clips)
     return sorted(kept), dropped
+
+
+def read_motion(folder: Path) -> GameMotion:
+    """What was measured of the game in `folder`."""
+    return GameMotion(**json.loads((folder / MOTION).read_text()))
 
 
 def _check_settings(out: Path, clips: AtariClips) -> None:
@@ -106,49 +128,59 @@ def _check_settings(out: Path, clips: AtariClips) -> None:
             temporary.write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _render_in_child(game: str, out: Path, clips: AtariClips) -> str | None:
-    """Render one game in a process that may die; None on success, else the reason why it is dropped."""
-    if (out / game).is_dir():
+def _in_child(job: Job, game: str, home: Path, clips: AtariClips) -> str | None:
+    """Make `home`/`game` by `job`, in a process that may die; None on success, else the reason why it is dropped."""
+    if (home / game).is_dir():
         return None
-    folder = out / f".{game}.part"
+    folder = home / f".{game}.part"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":  # children are forked from one clean process that has imported these
         context.set_forkserver_preload(["videoar.data.atari", "videoar.data.writers", "ale_py", "av"])
-    child = context.Process(target=_child, args=(game, folder, clips), daemon=True)
+    child = context.Process(target=_child, args=(job, game, folder, clips), daemon=True)
     try:
         child.start()
-        child.join(SECONDS_PER_GAME)
-        if child.is_alive():
-            child.kill()
-            child.join()
-            return f"not done after {SECONDS_PER_GAME:g} s"
+        clips_before = -1
+        while child.is_alive():
+            clips_done = len(os.listdir(folder))
+            if clips_done == clips_before:
+                child.kill()
+                child.join()
+                return f"no clip in {PATIENCE:g} s"
+            clips_before = clips_done
+            child.join(PATIENCE)
         reason = folder / "static"
         if reason.is_file():
             return reason.read_text()
         if child.exitcode:
             return f"the emulator ended the process (exit code {child.exitcode})"
-        os.replace(folder, out / game)
+        os.replace(folder, home / game)
         return None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _child(game: str, folder: Path, clips: AtariClips) -> None:
+def _child(job: Job, game: str, folder: Path, clips: AtariClips) -> None:
     """Entry point of the child process. The emulator's own messages are silenced."""
+    import torch
+
+    torch.set_num_threads(1)  # one process a core
     with open(os.devnull, "w") as silent:
         os.dup2(silent.fileno(), 2)
         os.dup2(silent.fileno(), 1)
     try:
-        render_game(game, folder, clips)
+        (folder / MOTION).write_text(json.dumps(asdict(job(game, folder, clips)), indent=1) + "\n")
     except StaticGame as static:
         (folder / "static").write_text(str(static))
 
 
 def _write_lists(out: Path, kept: Sequence[str], dropped: dict[str, str], clips: AtariClips) -> None:
-    rows = [(split, row) for game in kept for split, row in manifest_rows(game, clips)]
+    found = {game: read_motion(out / game) for game in kept}
+    rows = [(split, row) for game in kept for split, row in manifest_rows(game, clips, found[game].shares)]
     write_manifest(out, (row for _, row in rows))
     lists = {name: [row.path for split, row in rows if split == name] for name in ("train", "test")}
     write_splits(out, kept, lists["train"], lists["test"])
+    table = [f"{game},{m.motion:.4f},{m.cut / m.drawn:.3f},{m.still / m.drawn:.3f}" for game, m in found.items()]
+    write_lines(out / "motion.csv", ["game,motion,cut,still", *table])
     write_lines(out / "dropped.txt", (f"{game}: {reason}" for game, reason in sorted(dropped.items())))

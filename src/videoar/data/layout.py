@@ -3,7 +3,7 @@
 root/classInd.txt                 "1 ApplyEyeMakeup"
 root/trainlist01.txt              "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"
 root/testlist01.txt               "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
-root/manifest.csv                 path,class,frames,fps,size       (true frame counts; size is WIDTHxHEIGHT)
+root/manifest.csv                 path,class,frames,fps,size,motion  (true frame counts; size is WIDTHxHEIGHT)
 root/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi                   (group = one recording, c = cut of it)
 """
 
@@ -24,7 +24,10 @@ _BAD_COLUMNS = ("path", "reason")
 
 @dataclass(frozen=True, order=True)
 class ManifestRow:
-    """One clip that decodes: `path` relative to the manifest's folder, and its true frame count."""
+    """One clip that decodes: `path` relative to the manifest's folder, and its true frame count.
+
+    `motion` is the share of its pixels that change from frame to frame, where it was measured.
+    """
 
     path: str
     class_name: str
@@ -32,6 +35,7 @@ class ManifestRow:
     fps: float
     width: int
     height: int
+    motion: float | None = None
 
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
@@ -39,10 +43,11 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
     target = folder / MANIFEST
     with atomic_path(target) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow((*_COLUMNS, "motion"))
         for row in sorted(rows):
             size = f"{row.width}x{row.height}"
-            writer.writerow([row.path, row.class_name, row.frames, f"{row.fps:g}", size])
+            motion = "" if row.motion is None else f"{row.motion:g}"
+            writer.writerow([row.path, row.class_name, row.frames, f"{row.fps:g}", size, motion])
     return target
 
 
@@ -57,9 +62,10 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
         try:
             width, height = (int(number) for number in line["size"].split("x"))
             frames, fps = int(line["frames"]), float(line["fps"])
+            motion = float(line["motion"]) if line.get("motion") else None
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path} line {number}: {error}") from error
-        rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height)
+        rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height, motion)
     return rows
 
 

@@ -24,14 +24,14 @@ def test_psnr_counts_moving_pixels_only():
     metric = MovingPSNR()
     target = sprite()
     metric.update(target, target)
-    assert metric.compute() == 100
+    assert metric.compute().mean == 100
     metric.reset()
     metric.update(still(), target)  # every sprite is missing: an error of (255 - 51) / 255 = 0.8
-    assert metric.compute().item() == pytest.approx(-20 * math.log10(0.8), abs=1e-4)
+    assert metric.compute().mean == pytest.approx(-20 * math.log10(0.8), abs=1e-4)
     metric.reset()
     wrong_scenery = torch.where(target == 1, target, torch.tensor(1.0))
     metric.update(wrong_scenery, target)
-    assert metric.compute() == 100
+    assert metric.compute().mean == 100
 
 
 def test_psnr_pools_the_pixels_of_a_class_and_averages_classes():
@@ -43,8 +43,9 @@ def test_psnr_pools_the_pixels_of_a_class_and_averages_classes():
     metric.update(guess, target, [0, 0, 1])
     metric.update(still(), still(), torch.tensor([2]))  # nothing moves: no value
     pong, boxing = -10 * math.log10(0.04 / 2), -10 * math.log10(0.04 / 3)
-    assert metric.per_class() == pytest.approx({"pong": pong, "boxing": boxing}, abs=1e-4)
-    assert metric.compute().item() == pytest.approx((pong + boxing) / 2, abs=1e-4)
+    assert metric.compute().named() == pytest.approx({"pong": pong, "boxing": boxing}, abs=1e-4)
+    mean = {"moving_psnr": (pong + boxing) / 2, "moving_psnr/pong": pong, "moving_psnr/boxing": boxing}
+    assert metric.compute().scalars("moving_psnr") == pytest.approx(mean, abs=1e-4)
 
 
 def test_ratio_of_unpaired_videos():
@@ -52,10 +53,10 @@ def test_ratio_of_unpaired_videos():
     metric.update(sprite(4), [0, 0, 1, 1], real=True)
     metric.update(torch.cat([sprite(), still()]), [0, 0])  # half of what is asked for stands still
     metric.update(sprite(1), [1])
-    assert metric.shares(real=True).tolist() == pytest.approx([1 / 16, 1 / 16])
-    assert metric.shares().tolist() == pytest.approx([1 / 32, 1 / 16])
-    assert metric.per_class() == pytest.approx({"a": 0.5, "b": 1.0})
-    assert metric.compute().item() == pytest.approx(0.75)
+    assert (metric.real_moved / metric.real_videos).tolist() == pytest.approx([1 / 16, 1 / 16])
+    assert (metric.moved / metric.videos).tolist() == pytest.approx([1 / 32, 1 / 16])
+    assert metric.compute().named() == pytest.approx({"a": 0.5, "b": 1.0})
+    assert metric.compute().mean == pytest.approx(0.75)
 
 
 def test_nothing_to_compare_is_not_a_number():
@@ -63,9 +64,9 @@ def test_nothing_to_compare_is_not_a_number():
     ratio.update(still(), real=True)
     ratio.update(sprite())
     psnr.update(still(), still())
-    assert math.isnan(ratio.compute())
-    assert math.isnan(psnr.compute())
-    assert ratio.per_class() == psnr.per_class() == {}
+    for metric in (ratio, psnr):
+        assert math.isnan(metric.compute().mean)
+        assert metric.compute().scalars("x") == {}
 
 
 @pytest.mark.parametrize("labels", [[2], [-1], [0, 1]])
@@ -82,4 +83,4 @@ def test_ranks_merge_by_adding():
         part.update(guess[i : i + 1], target[i : i + 1])
     merged = parts[0]
     merged._reduce_states(parts[1].metric_state)
-    torch.testing.assert_close(merged.compute(), whole.compute())
+    assert merged.compute().scalars("x") == pytest.approx(whole.compute().scalars("x"))

@@ -9,6 +9,7 @@ moves. All sums are over pixels or clips of a class, so ranks merge by adding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,11 +20,41 @@ from videoar.metrics.preprocess import check_pair, check_video, to_unit
 from videoar.motion import moving_mask, moving_share
 
 
+@dataclass  # not frozen: torchmetrics rebuilds what `compute` returns, and turns one-element vectors into scalars
+class ClassValues:
+    """One value a class.
+
+    Attributes:
+        classes: their names.
+        per_class: [N]; NaN for a class without a value.
+    """
+
+    classes: tuple[str, ...]
+    per_class: Tensor
+
+    @property
+    def mean(self) -> float:
+        """Over the classes that have a value; NaN without any."""
+        return float(self.per_class.nanmean())
+
+    def named(self) -> dict[str, float]:
+        """Class -> value, where there is one."""
+        known = zip(self.classes, self.per_class.reshape(-1).tolist())
+        return {name: value for name, value in known if value == value}
+
+    def scalars(self, name: str) -> dict[str, float]:
+        """Flat names for a logger: `name` is the mean and, of several classes, `name/class`. Empty without values."""
+        known = self.named()
+        by_class = {f"{name}/{label}": value for label, value in known.items()} if len(self.classes) > 1 else {}
+        return {name: self.mean, **by_class} if known else {}
+
+
 class ByClass(Metric):
-    """A value for each of `classes`, and their mean; classes without a value (NaN) are left out.
+    """Sums over what belongs to a class.
 
     Args:
         classes: names; a label is an index into them. One by default, for videos without labels.
+        sums: names of the sums that are kept of each class.
     """
 
     is_differentiable = False
@@ -44,19 +75,6 @@ class ByClass(Metric):
         sums: Tensor = getattr(self, state)
         sums.index_add_(0, labels.to(sums.device), values.to(sums))
 
-    def values(self) -> Tensor:
-        """One value a class, [N]; NaN where there is none."""
-        raise NotImplementedError
-
-    def per_class(self) -> dict[str, float]:
-        """The value of every class that has one."""
-        known = zip(self.classes, self.values().tolist())
-        return {name: value for name, value in known if value == value}
-
-    def compute(self) -> Tensor:
-        """The mean over classes; NaN without any."""
-        return self.values().nanmean()
-
 
 class MovingPSNR(ByClass):
     """PSNR in dB over the pixels that move in the target: of the mean squared error of all of a class's together."""
@@ -73,13 +91,14 @@ class MovingPSNR(ByClass):
         prediction, target = check_pair(prediction, target)
         mask = moving_mask(target)
         errors = (to_unit(prediction) - to_unit(target)).square().mean(1)
-        self.add("errors", (errors * mask).double().sum((1, 2, 3)), labels)
-        self.add("pixels", mask.double().sum((1, 2, 3)), labels)
+        self.add("errors", (errors * mask).sum((1, 2, 3)), labels)
+        self.add("pixels", mask.sum((1, 2, 3)), labels)
 
-    def values(self) -> Tensor:
-        """dB, [N]; NaN for a class in which nothing moves."""
+    def compute(self) -> ClassValues:
+        """dB; no value for a class in which nothing moves."""
         none = torch.full_like(self.errors, torch.nan)
-        return torch.where(self.pixels > 0, psnr_of_mse(self.errors / self.pixels.clamp(min=1)), none)
+        psnr = psnr_of_mse(self.errors / self.pixels.clamp(min=1))
+        return ClassValues(self.classes, torch.where(self.pixels > 0, psnr, none))
 
 
 class MovingRatio(ByClass):
@@ -103,11 +122,8 @@ class MovingRatio(ByClass):
         self.add(f"{side}moved", share, labels)
         self.add(f"{side}videos", torch.ones_like(share), labels)
 
-    def shares(self, real: bool = False) -> Tensor:
-        """Share of moving pixels of a side, [N] in [0, 1]."""
-        return self.real_moved / self.real_videos if real else self.moved / self.videos
-
-    def values(self) -> Tensor:
-        """The ratio, [N]."""
-        real = self.shares(real=True)
-        return torch.where(real > 0, self.shares() / real, torch.full_like(real, torch.nan))
+    def compute(self) -> ClassValues:
+        """The ratio; no value for a class whose real videos stand still."""
+        real = self.real_moved / self.real_videos
+        ratio = (self.moved / self.videos) / real
+        return ClassValues(self.classes, torch.where(real > 0, ratio, torch.full_like(real, torch.nan)))

@@ -16,6 +16,7 @@ from videoar.bits.residual import Quantized, decode_bits
 from videoar.data.latents import write_bits, write_latent
 from videoar.errors import UserError
 from videoar.losses.adversarial import adaptive_weight
+from videoar.metrics.moving import MovingPSNR, MovingRatio
 from videoar.pretrained import load_strict
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
@@ -66,6 +67,7 @@ class TokenizerModule(TrainingModule):
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses)
         self.latents_dir, self.stored = latents_dir, stored
+        self._moving: dict[str, MovingPSNR | MovingRatio] = {}
         self.save_hyperparameters(
             {
                 "tokenizer": plain(self.tokenizer.config),
@@ -165,6 +167,32 @@ class TokenizerModule(TrainingModule):
         terms = self.objective(video, rebuilt, latent, codes, None)
         report = {**terms, **reconstruction_report(rebuilt, video), **bits_report(codes)}
         self.log_scalars(split, report, len(video), prog_bar=("psnr",))
+        self._measure_moving(rebuilt.clamp(-1, 1), video, batch)
+
+    def _measure_moving(self, rebuilt: Tensor, video: Tensor, batch: dict[str, Any]) -> None:
+        """Collect what becomes of moving pixels, by class; clips without one count for the first."""
+        if not self._moving:
+            names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None) or ("",)
+            self._moving = {"moving_psnr": MovingPSNR(names), "moving_ratio": MovingRatio(names)}
+        psnr, ratio = (metric.to(video.device) for metric in self._moving.values())
+        labels = batch["label"].clamp(min=0) if len(psnr.classes) > 1 else None
+        psnr.update(rebuilt, video, labels)
+        ratio.update(rebuilt, labels)
+        ratio.update(video, labels, real=True)
+
+    def _log_moving(self, split: str) -> None:
+        """Log the mean over classes and every class's own value, over all ranks; images have none."""
+        for name, metric in self._moving.items():
+            self.log_scalars(split, metric.compute().scalars(name), 1)
+        self._moving = {}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_moving("val")
+        super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_moving("test")
+        super().on_test_epoch_end()
 
     def on_predict_epoch_start(self) -> None:
         super().on_predict_epoch_start()

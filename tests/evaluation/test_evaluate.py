@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from videoar.data.readers import open_video
+from videoar.data.writers import write_lossless
 from videoar.errors import UserError
 from videoar.evaluation.clips import frame_indices
 from videoar.evaluation.evaluate import evaluate
@@ -172,14 +173,56 @@ def test_a_folder_against_itself_is_ideal(folder: Folder) -> None:
     assert values["fvd"] <= 1e-6
     assert values["psnr"] == 100 and values["ssim"] == pytest.approx(1)
     assert values["temporal_difference"] == 0 and values["motion_ratio"] == pytest.approx(1)
+    assert values["moving_psnr"] == 100 and values["moving_ratio"] == 1
     assert set(report.unavailable) <= {"lpips"}
+
+
+def sprites(root: Path, names: list[str], level: float, size: int = 4) -> Path:
+    """Lossless clips of 5 frames in which a grey square on black goes from left to right."""
+    for name in names:
+        video = torch.full((3, 5, 32, 32), -1.0)
+        for t in range(5):
+            video[:, t, 8 : 8 + size, 6 * t : 6 * t + size] = level
+        write_lossless(root / f"{name}.mkv", video, fps=8)
+    return root
+
+
+def test_what_moves_is_measured_by_class(tmp_path: Path) -> None:
+    real = sprites(tmp_path / "real", ["pong/a", "pong/b", "up_n_down/a"], 1.0)
+    fake = sprites(tmp_path / "fake", ["pong/a", "pong/b"], 0.6)  # the sprite is off by 0.2 of the range
+    sprites(fake, ["up_n_down/a"], 1.0, size=2)  # three quarters of the sprite are missing
+    report = evaluate([fake], real, PLAIN, metrics=["moving_psnr", "moving_ratio"])
+    pong, cars = -10 * np.log10(0.2**2), -10 * np.log10(0.75)
+    assert report.by_class()["moving_psnr"] == pytest.approx({"pong": pong, "up_n_down": cars}, abs=0.01)
+    assert report.by_class()["moving_ratio"] == pytest.approx({"pong": 1, "up_n_down": 0.25})
+    values = {name: value for name, (value, _) in report.values().items()}
+    assert values == pytest.approx({"moving_psnr": (pong + cars) / 2, "moving_ratio": 0.625}, abs=0.01)
+    assert "| class | moving_psnr | moving_ratio |" in report.markdown()
+    assert "| up_n_down | 1.2494 | 0.2500 |" in report.markdown()
+    assert "24 of 255 levels" in report.card()["moving"]
+
+
+def test_motion_of_samples_that_have_no_counterpart(tmp_path: Path) -> None:
+    real = sprites(tmp_path / "real", ["pong/a", "pong/b", "up_n_down/a"], 1.0)
+    seeds = [
+        sprites(tmp_path / name, ["pong_000000", "up_n_down_000001"], 1.0, size) for name, size in (("s", 4), ("t", 2))
+    ]
+    report = evaluate(seeds, real, PLAIN, metrics=["moving_ratio"])
+    assert [run.values["moving_ratio"] for run in report.runs] == pytest.approx([1, 0.25])
+    assert report.by_class() == {"moving_ratio": pytest.approx({"pong": 0.625, "up_n_down": 0.625})}
+    assert report.runs[0].counts == {"fake": 2, "fake_found": 2, "real": 3, "real_found": 3}
+    unnamed = sprites(tmp_path / "u", ["0"], 1.0)
+    report = evaluate([unnamed], real, PLAIN, metrics=["moving_ratio"])
+    assert report.values()["moving_ratio"][0] == 1 and report.by_class() == {}
+    with pytest.raises(UserError, match="moving_ratio: the protocol takes clips of one frame"):
+        evaluate([unnamed], real, PLAIN.with_({"frames": 1}), metrics=["moving_ratio"])
 
 
 def test_fvd_of_files_that_do_not_pair(folder: Folder) -> None:
     real, fake = folder("real", count=5), folder("fake", count=4, seed=9)
     with pytest.warns(UserWarning, match="5 real and 4 generated"):
         report = evaluate([fake], real, PLAIN, features=net())
-    assert set(report.values()) == {"fvd"}
+    assert set(report.values()) == {"fvd", "moving_ratio"}
     assert "do not pair by name" in report.unavailable["psnr"]
     assert "unequal counts: 5 real, 4 generated" in report.deviations[0]
     with pytest.raises(UserError, match="psnr: the files do not pair by name: 5 real and 4 generated"):

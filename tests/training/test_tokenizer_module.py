@@ -1,9 +1,11 @@
 """TokenizerModule: what its manual optimisation really does to gradients, weights and counters."""
 
+import lightning
 import pytest
 import torch
 
 from videoar.errors import UserError
+from videoar.motion import moving_mask, moving_share
 from videoar.training import base
 
 
@@ -199,3 +201,26 @@ def test_a_start_is_needed():
 
     with pytest.raises(UserError, match="init_from"):
         TokenizerModule()
+
+
+def test_validation_measures_moving_pixels_by_class(list_data, clips, tokenizer_module, tmp_path):
+    """Over the whole set, and with the clips of each class together."""
+    module, batches = tokenizer_module(), clips(3)
+    data = list_data([], batches, class_names=("pong", "breakout"))
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    logged = trainer.validate(module, data, verbose=False)[0]
+    video = torch.cat([batch["video"] for batch in batches])
+    with torch.no_grad():
+        rebuilt = module.tokenizer.reconstruct(video).float().clamp(-1, 1)
+    for label, name in enumerate(data.class_names):
+        target, guess = video[label::2], rebuilt[label::2]
+        mask = moving_mask(target)
+        error = ((guess - target) / 2).square().mean(1)[mask].mean()
+        assert logged[f"val/moving_psnr/{name}"] == pytest.approx(-10 * error.log10().item(), rel=1e-4)
+        ratio = moving_share(guess).mean() / moving_share(target).mean()
+        assert logged[f"val/moving_ratio/{name}"] == pytest.approx(ratio.item(), rel=1e-4)
+    for name in ("moving_psnr", "moving_ratio"):
+        both = [logged[f"val/{name}/{label}"] for label in data.class_names]
+        assert logged[f"val/{name}"] == pytest.approx(sum(both) / 2, rel=1e-4)
+    images = list_data([], [{**batch, "video": batch["video"][:, :, :1]} for batch in batches])
+    assert "val/moving_psnr" not in trainer.validate(module, images, verbose=False)[0]

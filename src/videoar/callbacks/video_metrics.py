@@ -16,6 +16,7 @@ from videoar.losses.perceptual import Perceptual
 from videoar.metrics.bits import CodebookUsage
 from videoar.metrics.features.registry import load_features
 from videoar.metrics.frechet import FrechetVideoDistance
+from videoar.metrics.moving import MovingRatio
 from videoar.metrics.reconstruction import LPIPS, SSIM
 from videoar.provenance import commit, versions
 from videoar.sampling.generate import generate_like
@@ -28,9 +29,10 @@ class VideoMetrics(Callback):
     """Adds to `validate` and `test` what needs the whole set at once, with the averaged weights.
 
     A tokenizer's run logs `rfvd`, `ssim`, `lpips_<net>` of reconstructions and the exact `codebook/…` usage; a
-    generator's run samples one video for each clip, of its class or caption, and logs `gfvd`. All under `val/` or
-    `test/`, summed over ranks. PSNR and temporal errors are the modules' own. Each time one line goes to
-    `<log_dir>/video_metrics.jsonl`: the numbers with their protocol card.
+    generator's run samples one video for each clip, of its class or caption, and logs `gfvd` and, in all and by class,
+    `moving_ratio`: the share of moving pixels in samples over that in real clips. All under `val/` or `test/`, summed
+    over ranks. PSNR, moving pixels and temporal errors of reconstructions are the module's own. Each time one line goes
+    to `<log_dir>/video_metrics.jsonl`: the numbers with their protocol card.
 
     Args:
         features: feature net of the FVD, e.g. `atari` or `i3d:FILE`; None: no FVD.
@@ -60,6 +62,7 @@ class VideoMetrics(Callback):
             perceptual.network(torch.device("cpu"))
             self.paired[f"lpips_{lpips}"] = LPIPS(perceptual)
         self.usage: CodebookUsage | None = None
+        self.moving: MovingRatio | None = None
         self._seen, self._shape = 0, (0, 0, 0)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,7 +102,7 @@ class VideoMetrics(Callback):
         self._finish(trainer, pl_module, "test")
 
     def _start(self, module: LightningModule) -> None:
-        self._seen, self.usage = 0, None
+        self._seen, self.usage, self.moving = 0, None, None
         for metric in (*self.paired.values(), *([self.fvd] if self.fvd else [])):
             metric.to(module.device).reset()
 
@@ -115,6 +118,7 @@ class VideoMetrics(Callback):
             if fvd is None:
                 return
             fake = self._sample(module, batch, real, trainer)
+            self._measure_moving(module, batch, real, fake)
         else:
             codes = module.tokenizer.quantize(module.tokenizer.encode(batch["video"]))
             fake = module.tokenizer.decode(codes.latent).float()
@@ -128,6 +132,13 @@ class VideoMetrics(Callback):
             fvd.update(fake, real=False)
         self._seen += len(real)
         self._shape = tuple(real.shape[2:])
+
+    def _measure_moving(self, module: Any, batch: dict[str, Any], real: Tensor, fake: Tensor) -> None:
+        if self.moving is None:
+            self.moving = MovingRatio(module.network.config.class_names or ("",)).to(module.device)
+        labels = batch["label"].clamp(min=0) if len(self.moving.classes) > 1 else None
+        self.moving.update(fake.clamp(-1, 1), labels)
+        self.moving.update(real, labels, real=True)
 
     def _fvd_of(self, frames: int) -> FrechetVideoDistance | None:
         """The FVD, or None where clips are too short for its net, as in a stage of images."""
@@ -151,6 +162,8 @@ class VideoMetrics(Callback):
         if module.kind == "tokenizer":
             values |= {name: metric.compute() for name, metric in self.paired.items()}
             values |= self.usage.compute().scalars("codebook/") if self.usage else {}
+        if self.moving is not None:
+            values |= self.moving.compute().scalars("moving_ratio")
         scalars = {name: float(value) for name, value in values.items()}
         for name, value in scalars.items():
             module.log(f"{split}/{name}", value, rank_zero_only=False)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from videoar.generator.model import VideoAR
     from videoar.tokenizer.model import VideoTokenizer
 
-GAMES = "boxing,breakout,freeway,ms_pacman"
+GAMES = "boxing,fishing_derby,frogger,riverraid"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--protocol", default="plain", metavar="NAME", help="named protocol or YAML file (default plain)")
     what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the protocol")
     what.add_argument(
-        "--metrics", metavar="A,B", help="fvd, psnr, ssim, lpips, temporal_difference, motion_ratio, drift"
+        "--metrics",
+        metavar="A,B",
+        help="fvd, psnr, moving_psnr, ssim, lpips, temporal_difference, motion_ratio, moving_ratio, drift",
     )
     what.add_argument("--features", metavar="NET", help="net of the FVD: i3d:FILE, videomae[:MODEL], atari[:FOLDER]")
     what.add_argument(

@@ -19,6 +19,8 @@ from videoar.errors import UserError
 MANIFEST = "manifest.csv"
 BAD_FILES = "bad_files.csv"
 _COLUMNS = ("path", "class", "frames", "fps", "size")
+_MEASURED = "motion"
+"""A column that lists of older versions do not have."""
 _BAD_COLUMNS = ("path", "reason")
 
 
@@ -43,7 +45,7 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
     target = folder / MANIFEST
     with atomic_path(target) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*_COLUMNS, "motion"))
+        writer.writerow((*_COLUMNS, _MEASURED))
         for row in sorted(rows):
             size = f"{row.width}x{row.height}"
             motion = "" if row.motion is None else f"{row.motion:g}"
@@ -62,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
         try:
             width, height = (int(number) for number in line["size"].split("x"))
             frames, fps = int(line["frames"]), float(line["fps"])
-            motion = float(line["motion"]) if line.get("motion") else None
+            motion = float(line[_MEASURED]) if line.get(_MEASURED) else None
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path} line {number}: {error}") from error
         rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height, motion)
@@ -97,7 +99,8 @@ def _rows(path: Path, columns: Sequence[str]) -> "csv.DictReader[str] | None":
         return None
     text = as_text(path.read_bytes())
     reader = csv.DictReader(StringIO(text or "", newline=""))
-    return reader if list(reader.fieldnames or ()) == list(columns) else None
+    names = [name for name in reader.fieldnames or () if name != _MEASURED]
+    return reader if names == list(columns) else None
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

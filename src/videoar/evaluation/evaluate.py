@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from videoar.errors import UserError
 from videoar.evaluation.cache import RealCache
@@ -20,6 +22,7 @@ from videoar.evaluation.sources import Batch, Sources
 from videoar.metrics.drift import FrameDrift
 from videoar.metrics.features.base import FeatureNet
 from videoar.metrics.frechet import FrechetVideoDistance, Moments
+from videoar.metrics.moving import ClassValues, MovingPSNR, MovingRatio
 from videoar.metrics.vbench.registry import Dimensions
 
 log = logging.getLogger(__name__)
@@ -54,19 +57,25 @@ def evaluate(
     real_folder = None if real is None else VideoFolder(real)
     subjects = [fake if isinstance(fake, ModelTwin) else VideoFolder(fake) for fake in fakes]
     plan = Plan.make(metrics, real_folder, subjects, protocol, features, options)
-    if real is not None and set(plan.metrics) <= {"drift"} and not metrics and not dimensions:
+    if real is not None and set(plan.metrics) <= {"moving_ratio", "drift"} and not metrics and not dimensions:
         raise UserError("nothing can be compared: " + "; ".join(f"{k}: {v}" for k, v in plan.unavailable.items()))
     report = Report(protocol, features, dimensions)
     report.unavailable |= plan.unavailable | (dimensions.unavailable if dimensions else {})
-    real_moments: Moments | None = None
+    real_side = _RealSide()
     for subject in subjects:
-        evaluation = _Evaluation(plan, subject, dimensions, real_moments)
-        report.runs.append(evaluation.run())
-        real_moments = evaluation.real_moments
+        report.runs.append(_Evaluation(plan, subject, dimensions, real_side).run())
         card = subject.card() if isinstance(subject, ModelTwin) else read_settings(subject.path)
         report.models += [card] if card else []
     report.finish()
     return report
+
+
+@dataclass
+class _RealSide:
+    """What was found out about the real videos, for all generated folders: feature moments, and sums of motion."""
+
+    moments: Moments | None = None
+    motion: tuple[Tensor, Tensor] | None = None
 
 
 class _Evaluation:
@@ -77,9 +86,9 @@ class _Evaluation:
         plan: Plan,
         subject: VideoFolder | ModelTwin,
         dimensions: Dimensions | None,
-        real_moments: Moments | None,
+        real_side: _RealSide,
     ) -> None:
-        self.plan, self.subject, self.real_moments = plan, subject, real_moments
+        self.plan, self.subject, self.real_side = plan, subject, real_side
         self.protocol = plan.protocol
         self.sources = Sources(plan.protocol, plan.options)
         device = torch.device(plan.options.device)
@@ -87,6 +96,7 @@ class _Evaluation:
         if "fvd" in plan.metrics and plan.features is not None:
             self.fvd = FrechetVideoDistance(plan.features, self.protocol.unbiased).to(device)
         self.paired = {name: paired_metric(name, plan).to(device) for name in plan.metrics if name in PAIRED}
+        self.ratio = MovingRatio(plan.classes).to(device) if "moving_ratio" in plan.metrics else None
         self.drift = FrameDrift(self.protocol.frames or LONGEST).to(device) if "drift" in plan.metrics else None
         self.dimensions = dimensions.metrics if dimensions else ()
         for metric in self.dimensions:
@@ -104,12 +114,18 @@ class _Evaluation:
         values: dict[str, float] = {}
         if self.fvd is not None:
             values["fvd"] = float(self.fvd.compute())
-        values |= {name: float(metric.compute()) for name, metric in self.paired.items()}
+        by_class: dict[str, dict[str, float]] = {}
+        for name, metric in (*self.paired.items(), *([("moving_ratio", self.ratio)] if self.ratio else [])):
+            value = metric.compute()
+            if isinstance(value, ClassValues):
+                by_class |= {name: value.named()} if len(value.classes) > 1 else {}
+                value = value.mean
+            values[name] = float(value)
         values |= {metric.key: float(metric.compute()) for metric in self.dimensions}
         values |= self.subject.values() if isinstance(self.subject, ModelTwin) else {}
         measured = {} if self.drift is None else self.drift.compute()
         curves = {name: curve.reshape(-1).tolist() for name, curve in measured.items()}
-        return Run(str(self.subject.path), self._counts(used), values, _trim(curves), self.sources.skipped())
+        return Run(str(self.subject.path), self._counts(used), values, _trim(curves), self.sources.skipped(), by_class)
 
     def _batches(self) -> Iterator[Batch]:
         real = self.plan.real
@@ -119,7 +135,9 @@ class _Evaluation:
         if real is not None and self.paired:
             return self.sources.pairs(real, self.subject)
         if self.fvd is not None:
-            self.fvd.add(self._real(), real=True)
+            self.fvd.add(self._real_moments(), real=True)
+        if self.ratio is not None:
+            self._add_real_motion(self.ratio)
         return self.sources.files(self.subject, real=False)
 
     def _measure(self, batch: Batch) -> None:
@@ -127,9 +145,15 @@ class _Evaluation:
             self.fvd.update(batch.video, real=False)
             if batch.target is not None:
                 self.fvd.update(batch.target, real=True)
+        labels = self.plan.labels(batch.names) if self.plan.real is not None else []
         if batch.target is not None:
             for metric in self.paired.values():
-                metric.update(batch.video, batch.target)
+                more = (labels,) if isinstance(metric, MovingPSNR) else ()
+                metric.update(batch.video, batch.target, *more)
+        if self.ratio is not None:
+            self.ratio.update(batch.video, labels)
+            if batch.target is not None:
+                self.ratio.update(batch.target, labels, real=True)
         if self.drift is not None:
             self.drift.update(batch.video, batch.target)
         for dimension in self.dimensions:
@@ -139,17 +163,21 @@ class _Evaluation:
         counts = {"fake": used}
         if isinstance(self.subject, VideoFolder):
             counts["fake_found"] = len(self.subject)
-        if self.plan.real is not None and (self.fvd is not None or self.paired):
-            counts["real"] = int(self.fvd.moments(True).count) if self.fvd is not None else used
+        if self.plan.real is not None and (self.fvd is not None or self.ratio is not None or self.paired):
+            counts["real"] = used
+            if self.ratio is not None:
+                counts["real"] = int(self.ratio.real_videos.sum())
+            if self.fvd is not None:
+                counts["real"] = int(self.fvd.moments(True).count)
             counts["real_found"] = len(self.plan.real)
         return counts
 
-    def _real(self) -> Moments:
+    def _real_moments(self) -> Moments:
         """Moments of the real set: of an earlier run, of the cache, or computed."""
         real, net, options = self.plan.real, self.plan.features, self.plan.options
         assert real is not None and net is not None
-        if self.real_moments is not None:
-            return self.real_moments
+        if self.real_side.moments is not None:
+            return self.real_side.moments
         names = real.chosen(self.protocol)
         cache = RealCache(options.cache, real, names, self.protocol, net, options.backend)
         moments = cache.read()
@@ -163,8 +191,20 @@ class _Evaluation:
                 raise UserError(f"no video of {real.path} could be used")
             if not self.sources.skipped():  # a set with holes is measured again, so that they are reported again
                 cache.write(moments)
-        self.real_moments = moments
+        self.real_side.moments = moments
         return moments
+
+    def _add_real_motion(self, ratio: MovingRatio) -> None:
+        """Give the ratio its real side: of an earlier run, or by a pass over the files."""
+        assert self.plan.real is not None
+        if self.real_side.motion is None:
+            for batch in self.sources.files(self.plan.real, real=True):
+                ratio.update(batch.video, self.plan.labels(batch.names), real=True)
+            self.real_side.motion = ratio.real_moved.clone(), ratio.real_videos.clone()
+        else:
+            moved, videos = self.real_side.motion
+            ratio.real_moved += moved
+            ratio.real_videos += videos
 
 
 def _trim(curves: dict[str, list[float]]) -> dict[str, list[float]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from videoar.data.files import VIDEO_SUFFIXES, walk
+from videoar.data.folders import class_in, places
 from videoar.data.lists import listed_videos
 from videoar.errors import UserError
 from videoar.evaluation.protocol import Protocol
@@ -91,6 +92,20 @@ def _is_grid(path: Path) -> bool:
 def stem_of(name: str) -> str:
     """A file's path without its suffix: what pairs a generated video with a real one."""
     return name.rsplit(".", 1)[0]
+
+
+def class_of(name: str, classes: Sequence[str]) -> int:
+    """Which class a file belongs to, by a folder of its path or as `videoar sample`'s `<class>_<seed>`; -1: none."""
+    label = class_in(PurePosixPath(name), classes) or PurePosixPath(name).stem.rpartition("_")[0]
+    return classes.index(label) if label in classes else -1
+
+
+def shared_classes(real: VideoFolder, fakes: Sequence[VideoFolder], protocol: Protocol) -> tuple[str, ...]:
+    """The classes of the real videos, if every video of either side belongs to one of them; else one class for all."""
+    found = places([PurePosixPath(name) for name in real.chosen(protocol)])
+    classes = tuple(sorted({place[1] for place in found if place is not None and place[1] is not None}))
+    names = [name for side in (real, *fakes) for name in side.chosen(protocol)]
+    return ("",) if not classes or any(class_of(name, classes) < 0 for name in names) else classes
 
 
 def readable(items: Sequence[Item], read: Callable[[Item], Out], skips: Skips) -> Iterator[Out]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from torchmetrics import Metric
 
 from videoar.errors import UserError
 from videoar.evaluation.clips import same_frames
-from videoar.evaluation.folders import VideoFolder, pair_names
+from videoar.evaluation.folders import VideoFolder, class_of, pair_names, shared_classes
 from videoar.evaluation.models import ModelTwin
 from videoar.evaluation.protocol import Protocol
 from videoar.losses.perceptual import Perceptual
 from videoar.metrics.features.base import FeatureNet
 from videoar.metrics.features.registry import load_features
+from videoar.metrics.moving import MovingPSNR
 from videoar.metrics.reconstruction import LPIPS, PSNR, SSIM, MotionRatio, TemporalDifferenceError
 
-PAIRED = ("psnr", "ssim", "lpips", "temporal_difference", "motion_ratio")
-METRICS = ("fvd", *PAIRED, "drift")
+PAIRED = ("psnr", "moving_psnr", "ssim", "lpips", "temporal_difference", "motion_ratio")
+METRICS = ("fvd", *PAIRED, "moving_ratio", "drift")
 LONGEST = 4096  # frames a drift report can hold
 Progress = Callable[[str, int, int], None]
 
@@ -71,6 +74,16 @@ class Plan:
     features: FeatureNet | None
     options: Options
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that are told apart; one for all where they cannot be."""
+        assert self.real is not None, "only metrics that compare have classes"
+        return shared_classes(self.real, [fake for fake in self.fakes if isinstance(fake, VideoFolder)], self.protocol)
+
+    def labels(self, names: Sequence[str]) -> list[int]:
+        """The class of each file."""
+        return [class_of(name, self.classes) if len(self.classes) > 1 else 0 for name in names]
+
     @classmethod
     def make(
         cls,
@@ -113,8 +126,10 @@ class Plan:
                     f"{self.features.name} needs clips of at least {need} frames, the protocol takes {have}"
                 )
             return
-        if self.protocol.frames == 1 and name in ("temporal_difference", "motion_ratio"):
+        if self.protocol.frames == 1 and name in ("temporal_difference", "motion_ratio", "moving_psnr", "moving_ratio"):
             raise UserError("the protocol takes clips of one frame")
+        if name == "moving_ratio":
+            return
         for fake in (fake for fake in self.fakes if isinstance(fake, VideoFolder)):
             if not same_frames(self.protocol):
                 raise UserError("the protocol takes real clips from other frames than generated ones")
@@ -126,11 +141,13 @@ class Plan:
                 raise UserError(f"{str(error).split('. ')[0]} (--lpips-weights FILE)") from error
 
 
-def paired_metric(name: str, plan: Plan) -> PSNR | SSIM | LPIPS | TemporalDifferenceError | MotionRatio:
+def paired_metric(name: str, plan: Plan) -> Metric:
     """An empty paired metric, as the protocol wants it."""
     protocol = plan.protocol
     if name == "psnr":
         return PSNR(protocol.psnr)  # type: ignore[arg-type]
+    if name == "moving_psnr":
+        return MovingPSNR(plan.classes)
     if name == "ssim":
         return SSIM(protocol.ssim)  # type: ignore[arg-type]
     if name == "lpips":

@@ -17,6 +17,7 @@ from videoar.evaluation.protocol import Protocol
 from videoar.metrics.features.base import FeatureNet
 from videoar.metrics.vbench.aggregate import aggregate
 from videoar.metrics.vbench.registry import Dimensions
+from videoar.motion import THRESHOLD
 from videoar.provenance import commit, versions
 
 BETTER = {
@@ -24,6 +25,8 @@ BETTER = {
     "lpips": "lower",
     "temporal_difference": "lower",
     "motion_ratio": "nearer 1",
+    "moving_ratio": "nearer 1",
+    "moving_psnr": "higher",
     "psnr": "higher",
     "ssim": "higher",
 }
@@ -39,6 +42,7 @@ class Run:
         values: metric → number.
         curves: per-frame measure → one value a frame.
         skipped: file → why it was not used.
+        by_class: metric → class → number, for metrics that are the mean of those.
     """
 
     folder: str
@@ -46,6 +50,7 @@ class Run:
     values: dict[str, float]
     curves: dict[str, list[float]]
     skipped: dict[str, str]
+    by_class: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,6 +98,15 @@ class Report:
             out[name] = (mean(numbers), stdev(numbers) if len(numbers) > 1 else None)
         return out
 
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """Metric → class → mean over runs."""
+        runs = [run.by_class for run in self.runs]
+        metrics = runs[0] if runs else {}
+        return {
+            metric: {label: mean(run[metric].get(label, math.nan) for run in runs) for label in metrics[metric]}
+            for metric in metrics
+        }
+
     def card(self) -> dict[str, Any]:
         """The protocol card."""
         backbones = {
@@ -109,6 +123,7 @@ class Report:
             "follows_protocol": not self.deviations,
             "deviations": self.deviations,
             "features": self.features.card() if self.features else None,
+            "moving": f"more than {THRESHOLD} of 255 levels from the median over the clip's frames, in any channel",
             "models": self.models,
             "vbench_backbones": backbones,
             "counts": [run.counts for run in self.runs],
@@ -131,6 +146,7 @@ class Report:
         values = {name: {"mean": m, "std": s} for name, (m, s) in self.values().items()}
         content = {
             "values": values,
+            "by_class": self.by_class(),
             "unavailable": self.unavailable,
             "vbench": self.vbench_total(),
             "runs": [asdict(run) for run in self.runs],
@@ -145,6 +161,7 @@ class Report:
         for name, (value, spread) in self.values().items():
             better = BETTER.get(name, "higher")
             lines.append(f"| {name} | {_number(value)}{'' if spread is None else f' ± {_number(spread)}'} | {better} |")
+        lines += self._class_table()
         sides = ", ".join(f"{counts[s]} {w}" for s, w in (("real", "real"), ("fake", "generated")) if s in counts)
         follows = "followed" if not self.deviations else "NOT followed: " + "; ".join(self.deviations)
         lines += ["", f"Protocol **{self.protocol.name}** ({sides} videos): {follows}."]
@@ -157,6 +174,18 @@ class Report:
             else:
                 lines.append(f"- {name}: {_plain(value)}")
         return "\n".join(lines) + "\n"
+
+    def _class_table(self) -> list[str]:
+        """Lines of the table of classes, none where there is nothing to tell apart."""
+        columns = self.by_class()
+        if not columns:
+            return []
+        labels = sorted({label for column in columns.values() for label in column})
+        lines = ["", f"| class | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+        for label in labels:
+            cells = (_number(column.get(label, math.nan)) for column in columns.values())
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+        return lines
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write `metrics.json`, `metrics.md` and, where there are per-frame curves, `drift.png`; return the paths."""

@@ -24,11 +24,13 @@ class Batch:
     Attributes:
         video: [B, 3, T, H, W] in [-1, 1], on the options' device.
         fps: their rate.
+        names: their paths inside the folder.
         target: the real clips they should equal, or None.
     """
 
     video: Tensor
     fps: float
+    names: list[str]
     target: Tensor | None = None
 
 
@@ -46,7 +48,7 @@ class Sources:
     def files(self, folder: VideoFolder, real: bool) -> Iterator[Batch]:
         """The clips of one folder."""
         for (clips,) in self._joined(self._read(folder, real), len(folder.chosen(self.protocol)), real):
-            yield Batch(*clips[:2])
+            yield Batch(*clips)
 
     def pairs(self, real: VideoFolder, fake: VideoFolder) -> Iterator[Batch]:
         """Generated clips with the real ones of the same name."""
@@ -55,12 +57,12 @@ class Sources:
         skips = self._pass(len(items))
         clips = readable(items, lambda pair: read_pair(real, fake, pair, self.protocol, self.options.backend), skips)
         for target, generated in self._joined(clips, len(items), False):
-            yield Batch(generated[0], generated[1], target[0])
+            yield Batch(*generated, target[0])
 
     def model(self, real: VideoFolder, twin: ModelTwin) -> Iterator[Batch]:
         """Real clips with their reconstructions."""
         for ((target, fps, names),) in self._joined(self._read(real, True), len(real.chosen(self.protocol)), True):
-            yield Batch(twin(target, names), fps, target)
+            yield Batch(twin(target, names), fps, names, target)
 
     def skipped(self) -> dict[str, str]:
         """File → reason, of all passes."""

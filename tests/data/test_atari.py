@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -105,6 +106,21 @@ def test_an_interrupted_run_goes_on(rendered, tmp_path, monkeypatch):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(UserError, match="was not made by this command"):
         render_set(tmp_path, "pong", SMALL)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(rendered, tmp_path):
+    """What is left by a run that was killed in its second game: the first one, and half a clip."""
+    out, _, _ = rendered
+    shutil.copytree(out / "freeway", tmp_path / "freeway")
+    shutil.copy(out / "atari.json", tmp_path)
+    (tmp_path / ".pong.part").mkdir()
+    (tmp_path / ".pong.part" / "v_pong_g01_c01.mp4").write_bytes(b"half")
+    render_set(tmp_path, "pong,freeway", SMALL, workers=1)
+    for name in ("manifest.csv", "motion.csv", "trainlist01.txt", "testlist01.txt"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+    files = [path.name for path in (out / "pong").iterdir()]
+    assert filecmp.cmpfiles(out / "pong", tmp_path / "pong", files, shallow=False)[0] == files
+    assert not (tmp_path / ".pong.part").exists()
 
 
 def test_clips_move_and_hold_no_cuts(tmp_path):

@@ -67,7 +67,7 @@ class TokenizerModule(TrainingModule):
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses)
         self.latents_dir, self.stored = latents_dir, stored
-        self._moving: dict[str, MovingPSNR | MovingRatio] = {}
+        self._moving = MovingPSNR(), MovingRatio()
         self.save_hyperparameters(
             {
                 "tokenizer": plain(self.tokenizer.config),
@@ -171,10 +171,7 @@ class TokenizerModule(TrainingModule):
 
     def _measure_moving(self, rebuilt: Tensor, video: Tensor, batch: dict[str, Any]) -> None:
         """Collect what becomes of moving pixels, by class; clips without one count for the first."""
-        if not self._moving:
-            names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None) or ("",)
-            self._moving = {"moving_psnr": MovingPSNR(names), "moving_ratio": MovingRatio(names)}
-        psnr, ratio = (metric.to(video.device) for metric in self._moving.values())
+        psnr, ratio = self._moving
         labels = batch["label"].clamp(min=0) if len(psnr.classes) > 1 else None
         psnr.update(rebuilt, video, labels)
         ratio.update(rebuilt, labels)
@@ -182,13 +179,24 @@ class TokenizerModule(TrainingModule):
 
     def _log_moving(self, split: str) -> None:
         """Log the mean over classes and every class's own value, over all ranks; images have none."""
-        for name, metric in self._moving.items():
-            self.log_scalars(split, metric.compute().scalars(name), 1)
-        self._moving = {}
+        psnr, ratio = (metric.compute() for metric in self._moving)
+        self.log_scalars(split, psnr.scalars("moving_psnr") | ratio.scalars("moving_ratio"), 1)
+
+    def _start_moving(self) -> None:
+        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None) or ("",)
+        self._moving = MovingPSNR(names).to(self.device), MovingRatio(names).to(self.device)
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._start_moving()
 
     def on_validation_epoch_end(self) -> None:
         self._log_moving("val")
         super().on_validation_epoch_end()
+
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        self._start_moving()
 
     def on_test_epoch_end(self) -> None:
         self._log_moving("test")

@@ -126,7 +126,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = None if self.weight is None else self.weight.to(x.dtype)
-        if not torch.is_autocast_enabled(x.device.type):
+        if x.is_meta or not torch.is_autocast_enabled(x.device.type):
             return F.rms_norm(x, (self.width,), weight, self.eps)
         with torch.autocast(x.device.type, enabled=False):
             return F.rms_norm(x, (self.width,), weight, self.eps)

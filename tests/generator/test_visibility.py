@@ -110,5 +110,5 @@ def test_compiled_blocks_with_flex_are_one_graph_for_all_layers():
         block.compile(backend=count, fullgraph=True)
     with torch.no_grad():
         for _ in range(2):
-            model(torch.randn(1, 2 * pyramid.length, 16), [0], pyramid, 2)
+            model(torch.randn(1, 2 * pyramid.length, model.config.context_features), [0], pyramid, 2)
     assert len(graphs) == 1

@@ -159,7 +159,7 @@ def test_stage_switch_announces_and_counts(fit, clips, tokenizer_module, list_da
     data = list_data([*clips(2), *clips(2, frames=1, size=32)])
     data.train[3]["label"] = torch.tensor([-1, 0])
     stages = [Stage(until=2, resolution=16, frames=5, batch_size=2), Stage(resolution=32, image_share=1.0)]
-    data.curriculum = Curriculum(stages)
+    data.stage_at = Curriculum(stages).index
     callback = StageSwitch()
     with caplog.at_level(logging.INFO):
         trainer = fit(tokenizer_module({"gan": 0.0}), data, callbacks=[callback])

@@ -15,6 +15,7 @@ SIZE = (16, 32)
 KINDS = {
     "class": {"num_classes": 2, "class_names": ("pong", "breakout")},
     "bytes": {"condition": "bytes", "max_prompt": 16},
+    "none": {"condition": "none"},
 }
 
 
@@ -126,6 +127,19 @@ def test_prompts_as_bytes(place, tmp_path):
     assert not torch.equal(*(written(path) for path in tmp_path.glob("*.mp4")))
 
 
+def test_an_unconditional_model_needs_only_a_number(place, tmp_path):
+    assert sample(place, tmp_path, "--num", 2, "--frames", 5, "--grid", model="none") == 0
+    assert sorted(p.name for p in tmp_path.glob("*.mp4")) == ["sample_00000.mp4", "sample_00001.mp4"]
+    report = json.loads((tmp_path / "samples.json").read_text())
+    assert report["options"]["guidance"]["schedule"] == "none"
+    assert [video["condition"] for video in report["videos"]] == [None, None]
+    generator = VideoAR.from_pretrained(place / "none" / "generator")
+    tokenizer = VideoTokenizer.from_pretrained(place / "none" / "tokenizer")
+    same = generate(generator, tokenizer, [None], 5, SIZE, seed=1)
+    assert close(written(tmp_path / "sample_00001.mp4"), same.video[0])
+    assert not torch.equal(*(written(path) for path in tmp_path.glob("*.mp4")))
+
+
 def test_prompts_through_a_text_encoder(place, tmp_path, text_encoder):
     text = {"condition": "text", "text_encoder": text_encoder, "text_features": 24, "max_prompt": 8}
     save_model(tmp_path / "text", text_cache=str(tmp_path / "cache"), **text)
@@ -173,6 +187,8 @@ def test_videos_of_two_runs_are_never_mixed(place, tmp_path, capsys):
         ("class", "--label zork", "unknown class 'zork'; known classes: pong, breakout"),
         ("class", "--label 7", "label 7 is outside 0 … 1"),
         ("class", "--prompt ball", "class-conditional: use --label"),
+        ("none", "--label pong", "this model is unconditional: it takes no --label and no --prompt, only --num"),
+        ("none", "--guidance 3", "guidance follows a condition, and this model is unconditional: use guidance none"),
         ("bytes", "--label pong", "conditioned on text: use --prompt"),
         ("bytes", "--prompt a-prompt-that-is-too-long", "prompt of 25 bytes; allowed are 1 … 16"),
         ("bytes", "--prompt=", "prompt of 0 bytes; allowed are 1 … 16"),

@@ -7,6 +7,7 @@ import yaml
 from videoar.cli.training import as_list, explain, run
 from videoar.data.latents import latent_tokenizer, read_bits, read_latent
 from videoar.data.writers import write_mp4
+from videoar.errors import UserError
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.checkpoint_io import SafeCheckpointIO
 
@@ -42,7 +43,7 @@ def start(command, folder, name, *arguments):
     return run([command, "--config", str(folder / f"{name}.yaml"), *clips, *arguments])
 
 
-def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys):
+def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys, caplog):
     """fit → resume with another learning rate → predict → fit the generator on the latents."""
     first = start("fit", place, "t")
     last = place / "t" / "checkpoints" / "last.ckpt"
@@ -57,7 +58,9 @@ def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys):
     assert yaml.safe_load((place / "t" / "config.yaml").read_text())["model"]["init_args"]["optim"]["lr"] == 0.5
 
     latents = place / "latents"
+    caplog.set_level("INFO")
     start("predict", place, "t", "--ckpt_path", str(last), "--model.latents_dir", str(latents))
+    assert f"3 clips of 5 frames from 3 files into {latents}" in caplog.text
     files = sorted(latents.rglob("*.safetensors"))
     assert {path.parent.name for path in files} == {"pong", "breakout"} and len(files) == 3  # one is held out
     assert read_latent(files[0]).shape == (8, 2, 4, 4)
@@ -68,6 +71,17 @@ def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys):
     bits, pyramid = read_bits(place / "kept" / files[0].relative_to(latents))
     codes = load_tokenizer(last).quantize(read_latent(files[0])[None])
     assert codes.pyramid == pyramid and all(torch.equal(a, b) for a, b in zip(bits, codes.bits, strict=True))
+
+    flat = place / "flat"
+    for path in files:
+        (flat / path.name).parent.mkdir(exist_ok=True)
+        (flat / path.name).write_bytes(path.read_bytes())
+    cached = ["--data.root", str(flat), "--model.tokenizer", str(last), "--trainer.max_steps", "1"]
+    with pytest.raises(UserError, match=r"condition class needs classes, and none of \d clips has one; .*: none"):
+        start("fit", place, "g", *cached)
+    root = ["--trainer.default_root_dir", str(place / "unconditional")]
+    free = start("fit", place, "g", *cached, *root, "--model.generator.condition", "none")
+    assert free.model.network.config.condition == "none" and free.trainer.global_step == 1
 
     cached = ["--data.root", str(latents), "--model.tokenizer", str(last), "--trainer.max_steps", "1"]
     third = start("fit", place, "g", *cached)

@@ -172,7 +172,7 @@ def test_validation_clips_are_fixed_and_show_every_class(class_folder):
     assert all(torch.equal(a["video"], b["video"]) for a, b in zip(one, two))
     train = {path for batch in data.train_dataloader() for path in batch["path"]}
     assert train.isdisjoint(path for batch in data.test_dataloader() for path in batch["path"])
-    predicted = [path for batch in data.predict_dataloader() for path in batch["path"]]
+    predicted = {path for batch in data.predict_dataloader() for path in batch["path"]}
     assert sorted(predicted) == sorted(item.path for item in data.indices[0].splits["train"])
 
 
@@ -378,6 +378,82 @@ def test_position_counts_what_was_handed_out_not_what_was_prefetched(class_folde
     assert [batch["path"] for batch in again.train_dataloader()][:3] == [*first, third]
     with pytest.raises(ValueError, match="at least 0, got -1"):
         again.set_consumed(-1)
+
+
+def test_overfit_batches_trains_on_the_same_clips_again_and_again(class_folder, tmp_path):
+    seen = train(class_folder, tmp_path, 9, overfit_batches=2).seen  # STAGES switch at batch 7
+    assert seen == (seen[:2] * 5)[:9] and seen[0] != seen[1]
+    assert train(class_folder, tmp_path / "b", 9, 0, tmp_path / "step=5.ckpt", overfit_batches=2).seen == seen[5:]
+
+
+def test_a_run_that_ends_before_a_stage_is_warned_of(class_folder, caplog):
+    stages = [Stage(until=5, image_share=1, **SMALL), Stage(until=9, **SMALL), Stage(frames=17, resolution=32)]
+    data = make(class_folder, stages=stages)
+    data.check_length(10)
+    assert not caplog.records
+    data.check_length(5)
+    assert "ends at batch 5 and never reaches stages 2 to 3 of 3, which begins at batch 5" in caplog.text
+    assert "clips of 17 frames: it trains on images alone" in caplog.text
+    caplog.clear()
+    data.check_length(9)
+    assert "never reaches stage 3 of 3, which begins at batch 9; the last one has clips of 17 frames" in caplog.text
+    assert "images alone" not in caplog.text
+
+
+def test_clips_and_classes_that_are_too_short_for_a_stage_are_counted_once(tmp_path, encoder, frames, caplog):
+    for name, count in (("a/1", 24), ("a/2", 8), ("b/1", 8), ("c/1", 24)):
+        encoder(tmp_path / f"{name}.mp4", frames[:count])
+    check_folder(tmp_path, workers=1)
+    stages = [Stage(until=5, **SMALL), Stage(resolution=32, frames=17, batch_size=2)]
+    data = make(sources=[Source(str(tmp_path), holdout=0)], stages=stages)
+    for _ in range(2):
+        data.train_dataloader()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    left = "left out 2 of 4 clips, too short for 17 frames at stride 1; no clip is left of 1 classes: b"
+    assert said == [f"stage 2: {tmp_path}: {left}"]
+
+
+def test_printing_tells_what_is_in_it(class_folder, image_folder):
+    stages = [Stage(until=4, image_share=0.5, **SMALL), Stage(resolution=32, frames=9, batch_size=1)]
+    data = make(sources=[Source(str(class_folder), holdout=0.25), Source(str(image_folder))], stages=stages)
+    assert str(data).splitlines() == [
+        "MixedDataModule",
+        f"  {class_folder}: video clips (9 train, 3 val, 3 test), 3 classes (apple, pear, plum), 0 captions",
+        f"  {image_folder}: image clips (5 train, 1 val, 1 test), no classes, 0 captions",
+        "  stage 1 of 2 from batch 0: 32x32, 5 frames, stride 1, 50% image batches, 2 clips or 2 images",
+        "  stage 2 of 2 from batch 4: 32x32, 9 frames, stride 1, 0% image batches, 1 clips or 1 images",
+        "  epochs of 5 batches, 0 workers, seed 0",
+        "  validation: 64 clips; prediction: the train split",
+    ]
+
+
+@pytest.fixture
+def flat(tmp_path, class_folder) -> Path:
+    """A flat folder of four clips."""
+    for number, file in enumerate(sorted((class_folder / "apple").iterdir())):
+        shutil.copy(file, tmp_path / f"{number}.mp4")
+    return tmp_path
+
+
+def test_what_a_condition_learns_from_must_be_there(flat, class_folder, caplog):
+    for condition, what in (("class", "classes"), ("bytes", "captions"), ("text", "captions")):
+        with pytest.raises(UserError, match=f"{condition} needs {what}, and none of 3 clips has one; .*none"):
+            make(flat).check_condition(condition)
+    make(flat).check_condition("none")
+    make(class_folder).check_condition("class")
+    make(class_folder).check_condition("bytes")  # the names of classes are captions
+    assert not caplog.records
+    (flat / "0.txt").write_text("a ball")
+    data = make(sources=[Source(str(flat), holdout=0)])
+    with pytest.raises(UserError, match="`bytes` or `text` learns from captions"):
+        data.check_condition("class")
+    data.check_condition("bytes")
+    assert "3 of 4 clips have no caption and train the null condition" in caplog.text
+
+
+def test_captions_of_latents_count(tmp_path):
+    write_latent(tmp_path / "a.safetensors", torch.zeros(4, 1, 1, 1), "a ball")
+    make(tmp_path).check_condition("bytes")
 
 
 class Rank:

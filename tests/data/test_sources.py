@@ -137,6 +137,9 @@ def test_linked_class_folders_are_class_folders(tmp_path, class_folder):
     index = index_source(Source(str(tmp_path / "set"), holdout=0))
     assert index.class_names == ("apple", "pear") and len(index.splits["train"]) == 8
     assert len(VideoFolder(tmp_path / "set")) == 8
+    place(tmp_path / "set", os.fsdecode(b"caf\xe9.mp4"))
+    assert len(VideoFolder(tmp_path / "set")) == 8  # its name could not be written into a report
+    (tmp_path / "set" / os.fsdecode(b"caf\xe9.mp4")).unlink()
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "set").symlink_to(tmp_path / "set")
     rows, _ = check_folder(tmp_path / "all", workers=1)

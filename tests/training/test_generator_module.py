@@ -57,6 +57,20 @@ def test_learns_one_batch(fit, clips, module):
     assert last["train/loss"] < 0.5 * first and last["train/accuracy"] > 0.85
 
 
+def test_learns_without_conditions(fit, clips, module):
+    """Labels and captions of the data change nothing, and every parameter is used."""
+    batch = clips(1)[0]
+    other = batch | {"label": torch.tensor([-1, -1]), "caption": ["", ""]}
+    last = []
+    for one in (batch, other):
+        trained = module({"condition": "none"}, corruption={"mode": "off"})
+        last.append(fit(trained, [one] * 20).callback_metrics["train/loss"])
+    assert last[0] == last[1] < 0.65
+    assert trained.network.config.condition == "none" and not list(trained.network.encode_condition.parameters())
+    with pytest.raises(UserError, match="unconditional: it takes None for each sample"):
+        trained.network.condition([0, 1])
+
+
 def test_raster_order_learns_and_is_sampled_from_its_checkpoint(fit, clips, module, tmp_path):
     """The baseline needs no more than a tokenizer of one scale, `order: raster` and no corruption."""
     config = TokenizerConfig(8, 8, (1, 1, 2), res_blocks=1, norm_groups=4, scales=[4])

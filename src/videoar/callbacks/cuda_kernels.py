@@ -136,8 +136,7 @@ class CUDAKernelBenchmark(Callback):
     def _decode_step(self, generator: Any, tokenizer: Any, frames: int, device: torch.device) -> Workload:
         """One cached transformer call (t, k), with guidance: the mean over the calls of a whole clip."""
         pyramid = tokenizer.pyramid(*self.size)
-        by_class = generator.config.condition == "class"
-        condition = torch.zeros(self.batch, dtype=torch.long, device=device) if by_class else ["a"] * self.batch
+        condition = [{"class": 0, "none": None}.get(generator.config.condition, "a")] * self.batch
         options = SamplingOptions(Guidance.of(default_guidance(generator.config.condition)))
         asked = LatentRequest(condition, pyramid, frames, range(self.batch), options)
         sampler, steps = sampler_of(generator), frames * len(generator.steps(pyramid))

@@ -27,8 +27,8 @@ class StageSwitch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], batch_idx: int
     ) -> None:
         seen = int(pl_module.batches_seen)  # type: ignore[arg-type]
-        curriculum = getattr(getattr(trainer, "datamodule", None), "curriculum", None)
-        stage = curriculum.index(seen) if curriculum is not None else 0
+        stage_at = getattr(getattr(trainer, "datamodule", None), "stage_at", None)
+        stage = stage_at(seen) if stage_at is not None else 0
         if stage != self.stage:
             if trainer.is_global_zero:
                 log.info("batch %d trains in stage %d; %s", seen, stage + 1, self._past())

@@ -30,7 +30,7 @@ class VBenchMetrics(Callback):
 
     Args:
         interval: training batches between two measurements.
-        conditions: prompts or class names; None: every class of the data.
+        conditions: prompts or class names; None: every class of the data, or no condition.
         seeds: one video for each condition and seed.
         dimensions: of the seven (`aggregate.QUALITY`).
         frames, size, fps: of the videos; size None: as trained.
@@ -112,6 +112,8 @@ class VBenchMetrics(Callback):
             conditions: list[Any] = list(self.conditions)
         elif config.condition == "class":
             conditions = list(config.class_names or range(config.num_classes))
+        elif config.condition == "none":
+            conditions = [None]
         else:
             raise UserError("VBenchMetrics needs `conditions`, the prompts, for a model conditioned on text")
         jobs = [(condition, seed) for condition in conditions for seed in self.seeds]

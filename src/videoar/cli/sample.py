@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class name or number; repeat for several (default: all, one each)",
     )
     add("--prompt", action="append", metavar="TEXT", help="a text prompt; repeat for several")
-    add("--num", type=int, default=1, metavar="N", help="videos for each label or prompt (default 1)")
+    add("--num", type=int, default=1, metavar="N", help="videos for each label or prompt, or in all (default 1)")
     add("--image", metavar="FILE", help="start from this image")
     add("--video", metavar="FILE", help="continue the last frames of this clip")
     add(
@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
         _write_settings(args, settings)  # after every batch, so that an interrupted run can be told from others' files
         videos += clips if args.grid else []
     if args.grid:
-        _write_grid(args, [str(value) for value, _ in jobs[:: args.num]], videos)
+        names = ["sample" if value is None else str(value) for value, _ in jobs[:: args.num]]
+        _write_grid(args, names, videos)
     print(f"{len(jobs)} videos in {args.out}")
     return 0
 
@@ -144,13 +145,18 @@ def _guidance(args: argparse.Namespace, generator: VideoAR, kind: Any) -> Any:
     )
 
 
-def _conditions(args: argparse.Namespace, generator: VideoAR) -> list[int | str]:
+def _conditions(args: argparse.Namespace, generator: VideoAR) -> list[int | str | None]:
     """One entry a video."""
-    if generator.config.condition == "class":
+    values: list[int | str | None]
+    if generator.config.condition == "none":
+        if args.prompt or args.label:
+            raise UserError("this model is unconditional: it takes no --label and no --prompt, only --num")
+        values = [None]
+    elif generator.config.condition == "class":
         if args.prompt:
             raise UserError("this model is class-conditional: use --label")
         names = generator.config.class_names
-        values: list[int | str] = args.label or list(names or range(generator.config.num_classes))
+        values = args.label or list(names or range(generator.config.num_classes))
     else:
         if args.label or not args.prompt:
             raise UserError("this model is conditioned on text: use --prompt")
@@ -188,7 +194,7 @@ def _sample_batch(
     args: argparse.Namespace,
     generator: VideoAR,
     tokenizer: VideoTokenizer,
-    jobs: list[tuple[int | str, int]],
+    jobs: list[tuple[int | str | None, int]],
     asked: Request,
     which: str,
 ) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
@@ -241,6 +247,8 @@ def _stream(
     return extend(generator, tokenizer, asked, **how)
 
 
-def _file_name(value: int | str) -> str:
+def _file_name(value: int | str | None) -> str:
     """A condition as part of a file name."""
+    if value is None:
+        return "sample"
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in str(value))[:60]

@@ -9,40 +9,27 @@ A batch is {"video": float [B, 3, T, H, W] in [-1, 1], "label": long [B] (-1: un
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from videoar.data.curriculum import Curriculum, Kind, Stage
 from videoar.data.datasets import ClipDataset, Reading
+from videoar.data.describe import check_condition, describe_source, unreached
 from videoar.data.items import Source, SourceIndex
 from videoar.data.loader import ClipLoader, Ledger, Loading
 from videoar.data.pools import held_out_order, make_pools
 from videoar.data.sampler import MixedSampler, SampleRef
 from videoar.data.sources import index_source
 from videoar.data.transforms import to_pixels
+from videoar.data.windows import Evaluation, windows
 from videoar.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Evaluation:
-    """Validation, test and prediction: always the same clips, from the middle of the frame and the start of the file.
-
-    Their shape is that of the training stage in force, or of the last stage outside training.
-    """
-
-    clips: int | None = 64
-    """Validation clips over all processes, spread over the classes; None: all that are held out."""
-    batch_size: int | None = None
-    """Clips a batch; None: the first stage's."""
-    predict: Literal["train", "val", "test"] = "train"
-    """What `videoar predict` runs over."""
 
 
 class MixedDataModule(LightningDataModule):
@@ -87,7 +74,7 @@ class MixedDataModule(LightningDataModule):
         self._indices: list[SourceIndex] | None = None
         self._sampler: MixedSampler | None = None
         self._train: ClipLoader | None = None
-        self._consumed = 0
+        self._consumed, self._overfit = 0, 0
 
     # ---- what is there ----------------------------------------------------------------------------------------
 
@@ -115,10 +102,29 @@ class MixedDataModule(LightningDataModule):
     def sampler(self) -> MixedSampler:
         """What decides each training batch."""
         if self._sampler is None:
-            pools = [make_pools(stage, self.indices) for stage in self.curriculum.stages]
+            stages = enumerate(self.curriculum.stages, start=1)
+            pools = [make_pools(stage, self.indices, f"stage {number}") for number, stage in stages]
             weights = [source.weight for source in self.sources]
             self._sampler = MixedSampler(self.curriculum, pools, weights, self.loading.seed)
         return self._sampler
+
+    def __str__(self) -> str:
+        lines = [describe_source(index) for index in self.indices]
+        lines += [self.curriculum.describe(number) for number in range(len(self.curriculum.stages))]
+        epoch = self.loading.epoch_batches or self._one_pass(self._ranks()[1])
+        lines.append(f"epochs of {epoch} batches, {self.loading.workers} workers, seed {self.loading.seed}")
+        clips = self.evaluation.clips or "all"
+        lines.append(f"validation: {clips} clips; prediction: the {self.evaluation.predict} split")
+        return "\n".join([type(self).__name__, *(f"  {line}" for line in lines)])
+
+    def check_condition(self, condition: str) -> None:
+        """Raise `UserError` if no clip has what a generator of this condition (class, text, …) learns from."""
+        check_condition(condition, self.indices)
+
+    def check_length(self, batches: int) -> None:
+        """Warn if a run of so many batches ends before the last stage begins."""
+        if not self._overfit and (text := unreached(self.curriculum, batches)):
+            log.warning("%s", text)
 
     # ---- where the run is -------------------------------------------------------------------------------------
 
@@ -134,6 +140,10 @@ class MixedDataModule(LightningDataModule):
         self._consumed = batches
         if self._train:
             self._train.position = batches
+
+    def stage_at(self, batch: int) -> int:
+        """Index of the stage that a training batch belongs to."""
+        return self.curriculum.index(batch % self._overfit if self._overfit else batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run is, and the first rank's ledger."""
@@ -153,22 +163,25 @@ class MixedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ClipLoader:
         rank, world = self._ranks()
-        plan = partial(_plan, sampler=self.sampler, rank=rank, world=world)  # not of self, which owns the loader
         epoch = self.loading.epoch_batches or self._one_pass(world)
+        self._overfit = self._overfitted(epoch)
+        # not a function of self, which owns the loader
+        plan = partial(_plan, sampler=self.sampler, rank=rank, world=world, overfit=self._overfit)
         loader = self._loader("train", plan, epoch, endless=True)
         loader.position = self.consumed
-        log.info("%s", self.curriculum.describe(self.curriculum.index(loader.position)))
+        log.info("%s", self.curriculum.describe(self.stage_at(loader.position)))
         self._train = loader
         return loader
 
     def val_dataloader(self) -> ClipLoader:
-        return self._fixed("val", self.evaluation.clips)
+        return self._fixed("val", self._held_out("val")[: self.evaluation.clips])
 
     def test_dataloader(self) -> ClipLoader:
-        return self._fixed("test", None)
+        return self._fixed("test", self._held_out("test"))
 
     def predict_dataloader(self) -> ClipLoader:
-        return self._fixed(self.evaluation.predict, None)
+        split, every = self.evaluation.predict, self.evaluation.predict_every
+        return self._fixed(split, windows(self.indices, split, self.curriculum.stages[-1], every))
 
     def teardown(self, stage: str) -> None:
         if self._train:
@@ -185,29 +198,41 @@ class MixedDataModule(LightningDataModule):
         clips = sum(len(index.splits["train"]) for index in self.indices)
         return max(50, -(-clips // (self.curriculum.stages[0].batch_size * world)))
 
-    def _fixed(self, split: str, limit: int | None) -> ClipLoader:
+    def _overfitted(self, epoch: int) -> int:
+        """How many batches `Trainer(overfit_batches=…)` trains on again and again; 0: it was not asked to."""
+        wanted = getattr(self.trainer, "overfit_batches", 0)
+        count = wanted if isinstance(wanted, int) else max(1, int(wanted * epoch)) if wanted > 0 else 0
+        if count:
+            log.info("overfit_batches: batches 0 to %d again and again, cut as the first time", count - 1)
+        return count
+
+    def _held_out(self, split: str) -> list[tuple[int, int, int | None]]:
+        return [(*entry, None) for entry in held_out_order(self.indices, split, self.curriculum.stages)]
+
+    def _fixed(self, split: str, clips: Sequence[tuple[int, int, int | None]]) -> ClipLoader:
         """A loader over the same clips every time; ranks take every world-th, the last batch may be smaller."""
         rank, world = self._ranks()
-        chosen = held_out_order(self.indices, split, self.curriculum.stages)[:limit]
+        chosen = list(clips)
         chosen += list(islice(cycle(chosen), -len(chosen) % world))  # every rank the same number of batches
         mine = chosen[rank::world]
         size = self.evaluation.batch_size or self.curriculum.stages[0].batch_size
 
         def plan(step: int) -> list[SampleRef]:
-            index = self.curriculum.index(self.consumed) if self._training() else len(self.curriculum.stages) - 1
+            index = self.stage_at(self.consumed) if self._training() else len(self.curriculum.stages) - 1
             stage = self.curriculum.stages[index]
             refs = []
-            for place, (source, item) in enumerate(mine[step * size : (step + 1) * size]):
+            for place, (source, item, first) in enumerate(mine[step * size : (step + 1) * size]):
                 kind: Kind = "image" if self.indices[source].kind == "image" else "video"
                 frames = 1 if kind == "image" else stage.frames
-                refs.append(SampleRef(source, item, (0, step * size + place), kind, stage.sizes()[0], frames, index))
+                shape = stage.sizes()[0]
+                refs.append(SampleRef(source, item, (0, step * size + place), kind, shape, frames, index, first))
             return refs
 
         return self._loader(split, plan, -(-len(mine) // size))
 
     def _loader(self, split: str, plan: Any, length: int, endless: bool = False) -> ClipLoader:
         stages, seed = self.curriculum.stages, self.loading.seed
-        dataset = ClipDataset(self.indices, split, self.class_names, stages, self.reading, seed)
+        dataset = ClipDataset(self.indices, split, self.class_names, stages, self.reading, seed, training=endless)
         ledger = self.ledger if endless else Ledger(self.loading.max_bad)
         finish = _as_bytes if self.trainer is not None else _as_pixels
         return ClipLoader(dataset, plan, length, self.loading, ledger, finish, endless)
@@ -226,7 +251,7 @@ class MixedDataModule(LightningDataModule):
         trainer = self.trainer
         if trainer is None or not trainer.training or self.consumed % getattr(trainer, "log_every_n_steps", 50):
             return
-        values = {"data/stage": self.curriculum.index(max(self.consumed - 1, 0)) + 1.0}
+        values = {"data/stage": self.stage_at(max(self.consumed - 1, 0)) + 1.0}
         values["data/unreadable_files"] = float(len(self.ledger.bad))
         for name, count in self.ledger.drawn.items():
             values[f"data/share/{name}"] = count / self.ledger.samples
@@ -234,9 +259,10 @@ class MixedDataModule(LightningDataModule):
             logger.log_metrics(values, step=trainer.global_step)
 
 
-def _plan(step: int, sampler: MixedSampler, rank: int, world: int) -> list[SampleRef]:
+def _plan(step: int, sampler: MixedSampler, rank: int, world: int, overfit: int = 0) -> list[SampleRef]:
     """The batch of one step; called in the main process, ahead of training by what the workers prefetch."""
     curriculum = sampler.curriculum
+    step = step % overfit if overfit else step
     if step in curriculum.starts[1:]:
         log.info("%s", curriculum.describe(curriculum.index(step)))
     return sampler.batch(step, rank, world)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from videoar.data.decoding import ClipDecoder, Decoded
 from videoar.data.items import Item, SourceIndex
-from videoar.data.latents import read_latent
+from videoar.data.latents import latent_captions, read_latent
 from videoar.data.probe import UnreadableClip
 from videoar.data.readers import read_image
 from videoar.data.sampler import SampleRef
@@ -54,8 +54,9 @@ class Reading:
 class ClipDataset(Dataset):
     """`dataset[SampleRef] -> {"video" uint8 [3, T, h, w] | "latent" [D, T', h, w], "label", "caption", "path", …}`.
 
-    The items of one split of several sources. `strides[stage]` maps a file's rate to the stride. A sample that
-    cannot be read is replaced by another of its source; what failed is in the sample's `faults`.
+    The items of one split of several sources; only with `training` are they cut, mirrored and captioned at random. A
+    sample that cannot be read is replaced by another of its source, or left empty where a certain clip of a file is
+    wanted (`SampleRef.first`); what failed is in the sample's `faults`.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class ClipDataset(Dataset):
         stages: Sequence[Any],
         reading: Reading,
         seed: int = 0,
+        training: bool = False,
     ) -> None:
         self.items: list[list[Item]] = [source.splits[split] for source in sources]
         self.kinds, self.names = [source.kind for source in sources], [source.name for source in sources]
         self.numbers = {name: number for number, name in enumerate(class_names)}
-        self.stages, self.reading, self.seed, self.training = stages, reading, seed, split == "train"
+        self.stages, self.reading, self.seed, self.training = stages, reading, seed, training
         self._decoder = ClipDecoder(reading.backend, reading.patience if reading.isolate else None)
         self._cache: dict[tuple[int, int, tuple[int, int]], Decoded] = {}
         self._cached_bytes = 0
@@ -85,20 +87,27 @@ class ClipDataset(Dataset):
                 sample = self._sample(item, number, ref, rng)
             except UnreadableClip as fault:
                 faults.append((item.path, fault.reason))
+                if ref.first is not None:
+                    return {"source": ref.source, "faults": faults}
                 continue
-            label = -1 if item.label is None else self.numbers[item.label]
-            captions = item.captions if self.training and item.captions else (item.caption,)
-            caption = captions[int(rng.integers(len(captions)))]  # drawn last: it moves no cut
-            facts = {"label": label, "caption": caption, "path": item.path}
-            return {**sample, **facts, "source": ref.source, "faults": faults}
+            return {**sample, **self._facts(item, ref, rng, sample), "source": ref.source, "faults": faults}
         path, reason = faults[-1]
         raise UserError(f"{ATTEMPTS} clips in a row cannot be used; the last one is {path}: {reason}")
 
-    def _sample(self, item: Item, number: int, ref: SampleRef, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _facts(self, item: Item, ref: SampleRef, rng: np.random.Generator, sample: dict[str, Any]) -> dict[str, Any]:
+        captions = sample.pop("captions", ()) or item.captions or (item.caption,)
+        chosen = int(rng.integers(len(captions))) if self.training else 0  # drawn last: it moves no cut
+        label = -1 if item.label is None else self.numbers[item.label]
+        facts = {"label": label, "caption": captions[chosen], "path": item.path}
+        return facts if ref.first is None else facts | {"captions": captions, "first_frame": ref.first}
+
+    def _sample(self, item: Item, number: int, ref: SampleRef, rng: np.random.Generator) -> dict[str, Any]:
         kind = self.kinds[ref.source]
         if kind == "latent":
             with local_file(item) as path:
-                return {"latent": _first_frames(read_latent(path), item, ref.frames)}
+                latent = _first_frames(read_latent(path), item, ref.frames)
+                own = item.caption != (item.label or "")  # a text beside it, which goes before what it was made with
+                return {"latent": latent, "captions": () if own else latent_captions(path)}
         random = self.training and self.reading.start == "random"
         where = rng.random(3) if random else np.array([0.0, *rng.random(2)])
         if not self.training or self.reading.crop == "center":
@@ -122,7 +131,7 @@ class ClipDataset(Dataset):
         stage = self.stages[ref.stage]
 
         def pick(length: int, fps: float) -> np.ndarray:
-            return clip_indices(length, ref.frames, stage.stride_for(fps), where)
+            return clip_indices(length, ref.frames, stage.stride_for(fps), where, ref.first)
 
         if not self.reading.cache:
             return resize_to_cover(self._decoder.clip(item, pick).frames, ref.size)
@@ -154,16 +163,22 @@ def _first_frames(latent: torch.Tensor, item: Item, frames: int) -> torch.Tensor
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples of one shape -> a batch. Raises `UserError` if latents of different shapes meet."""
+    """Samples of one shape -> a batch, without the empty ones; without clips if all are.
+
+    Raises `UserError` if latents of different shapes meet.
+    """
+    accounts = {name: [sample[name] for sample in samples] for name in ("source", "faults")}
+    samples = [sample for sample in samples if "path" in sample]
+    if not samples:
+        return accounts
     pixels = "video" if "video" in samples[0] else "latent"
     shapes = {tuple(sample[pixels].shape): sample["path"] for sample in samples}
     if len(shapes) > 1:
         raise UserError(f"clips of different shapes in one batch: {shapes}")
+    names = ("caption", "path", "captions", "first_frame")
     return {
         pixels: torch.stack([sample[pixels] for sample in samples]),
         "label": torch.tensor([sample["label"] for sample in samples]),
-        "caption": [sample["caption"] for sample in samples],
-        "path": [sample["path"] for sample in samples],
-        "source": [sample["source"] for sample in samples],
-        "faults": [sample["faults"] for sample in samples],
+        **{name: [sample[name] for sample in samples] for name in names if name in samples[0]},
+        **accounts,
     }

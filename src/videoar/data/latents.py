@@ -1,7 +1,7 @@
 """Cached latents: one safetensors file a clip, so that a generator trains without decoding or encoding video.
 
-A file holds `latent` `[D, T', h, w]`; its metadata holds the caption and the fingerprint of the tokenizer. The class is
-the folder, as for videos. `.npy` files of the same shape are read too.
+A file holds `latent` `[D, T', h, w]`; its metadata holds the captions and the fingerprint of the tokenizer. The class
+is the folder, as for videos (`folders.folder_of_class`). `.npy` files of the same shape are read too.
 
 A file may hold the `bits` of all scales instead, packed: 16 times smaller than the float32 latent at six scales of an
 8x8 grid, and all that the decoder needs. Generators do not train from it: corrupted contexts (eq. 8) are requantised
@@ -9,6 +9,7 @@ from the residual that is left of the latent, which bits do not give back.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +22,25 @@ from videoar.data.files import atomic_path
 from videoar.data.probe import UnreadableClip
 
 
-def write_latent(path: str | Path, latent: torch.Tensor, caption: str = "", tokenizer: str = "") -> None:
-    """Write one clip's latent `[D, T', h, w]`; `tokenizer` is `VideoTokenizer.fingerprint()`."""
+def write_latent(
+    path: str | Path, latent: torch.Tensor, caption: str | Sequence[str] = "", tokenizer: str = ""
+) -> None:
+    """Write one clip's latent `[D, T', h, w]` and its caption or captions; `tokenizer` is that one's fingerprint."""
     from safetensors.torch import save_file
 
     if latent.ndim != 4:
         raise ValueError(f"{path}: a latent must be [D, T', h, w], got {list(latent.shape)}")
     with atomic_path(path) as temporary:
-        metadata = {"caption": caption, "tokenizer": tokenizer}
+        metadata = _captions(caption) | {"tokenizer": tokenizer}
         save_file({"latent": latent.detach().cpu().contiguous()}, temporary, metadata=metadata)
 
 
 def write_bits(
-    path: str | Path, bits: tuple[torch.Tensor, ...], pyramid: ScalePyramid, caption: str = "", tokenizer: str = ""
+    path: str | Path,
+    bits: tuple[torch.Tensor, ...],
+    pyramid: ScalePyramid,
+    caption: str | Sequence[str] = "",
+    tokenizer: str = "",
 ) -> None:
     """Write one clip's bits, one bool `[1, T', h, w, D]` a scale, packed to D/8 bytes a token."""
     from safetensors.torch import save_file
@@ -42,7 +49,7 @@ def write_bits(
     packed = pack_bits(flatten_bits(bits)[0]).cpu().contiguous()
     shape = json.dumps({"D": D, "frames": frames, "grids": pyramid.grids})
     with atomic_path(path) as temporary:
-        save_file({"bits": packed}, temporary, metadata={"caption": caption, "tokenizer": tokenizer, "shape": shape})
+        save_file({"bits": packed}, temporary, metadata=_captions(caption) | {"tokenizer": tokenizer, "shape": shape})
 
 
 def read_bits(path: str | Path) -> tuple[tuple[torch.Tensor, ...], ScalePyramid]:
@@ -83,9 +90,25 @@ def read_latent(path: str | Path) -> torch.Tensor:
 
 def latent_tokenizer(path: str | Path) -> str:
     """The fingerprint of the tokenizer that made a latent; empty if unknown."""
+    return _metadata(path).get("tokenizer", "")
+
+
+def latent_captions(path: str | Path) -> tuple[str, ...]:
+    """The captions of the clip that a latent was made of; empty if there were none."""
+    metadata = _metadata(path)
+    captions = json.loads(metadata["captions"]) if "captions" in metadata else [metadata.get("caption", "")]
+    return tuple(caption for caption in captions if caption)
+
+
+def _captions(caption: str | Sequence[str]) -> dict[str, str]:
+    captions = [caption] if isinstance(caption, str) else list(caption)
+    return {"caption": "".join(captions[:1]), "captions": json.dumps(captions)}
+
+
+def _metadata(path: str | Path) -> dict[str, str]:
     if Path(path).suffix != ".safetensors":
-        return ""
+        return {}
     from safetensors import safe_open
 
     with safe_open(str(path), "pt") as file:
-        return (file.metadata() or {}).get("tokenizer", "")
+        return file.metadata() or {}

@@ -127,7 +127,8 @@ class ClipLoader:
             faults, sources = batch.pop("faults"), batch.pop("source")
             self.ledger.enter(faults, [self.dataset.names[source] for source in sources])
             self.position += self.endless
-            yield self.finish(batch)
+            if "path" in batch:  # else nothing in it could be read
+                yield self.finish(batch)
 
     def close(self) -> None:
         """Let the workers go, here and now: found by the garbage collector, torch waits 5 s for each of them."""

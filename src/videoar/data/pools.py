@@ -1,5 +1,6 @@
 """Which items suit which shape, and in which order held-out clips are shown."""
 
+import logging
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 
 from videoar.data.curriculum import Kind, Stage, nearest
 from videoar.data.files import IMAGE_SUFFIXES
+from videoar.data.folders import some
 from videoar.data.items import Item, SourceIndex
 from videoar.data.probe import UnreadableClip, frame_size
 from videoar.data.sampler import Pool
@@ -15,11 +17,14 @@ from videoar.data.shards import local_file
 from videoar.data.transforms import span
 from videoar.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def make_pools(stage: Stage, sources: Sequence[SourceIndex]) -> dict[Kind, list[list[Pool]]]:
+
+def make_pools(stage: Stage, sources: Sequence[SourceIndex], name: str = "stage") -> dict[Kind, list[list[Pool]]]:
     """`pools[kind][shape][source]`: training items whose aspect ratio is nearest to the shape's.
 
-    Clips whose verified length is too short for the stage are left out; `UserError` if a source has no others.
+    Clips whose verified length is too short for the stage are left out, which the log says with their number and the
+    classes that have no others; `UserError` if a source has no others.
     """
     sizes = stage.sizes()
     pools: dict[Kind, list[list[Pool]]] = {"image": [[] for _ in sizes], "video": [[] for _ in sizes]}
@@ -28,7 +33,9 @@ def make_pools(stage: Stage, sources: Sequence[SourceIndex]) -> dict[Kind, list[
         items = source.splits["train"]
         shapes = _shapes(items, sizes, source.kind == "latent")
         if source.kind == "video" and stage.image_share < 1:
-            shapes[_too_short(source, items, stage)] = -1
+            short = _too_short(source, items, stage)
+            shapes[short] = -1
+            _say_too_short(name, source, stage, short)
         blocks = np.array([item.block for item in items])
         for kind, rows in pools.items():
             for shape, row in enumerate(rows):
@@ -62,6 +69,17 @@ def _too_short(source: SourceIndex, items: Sequence[Item], stage: Stage) -> np.n
             f"frames, and {stage.frames} at stride {stage.stride_for(items[longest].fps)} need {needs[longest]}"
         )
     return short
+
+
+def _say_too_short(name: str, source: SourceIndex, stage: Stage, short: np.ndarray) -> None:
+    if not short.any():
+        return
+    items = source.splits["train"]
+    empty = {item.label for item in items} - {item.label for item, gone in zip(items, short, strict=True) if not gone}
+    classes = f"; no clip is left of {len(empty)} classes: {some(sorted(map(str, empty)))}" if empty else ""
+    wanted = f"{stage.frames} frames " + (f"at {stage.fps:g} fps" if stage.fps else f"at stride {stage.stride}")
+    counts = f"left out {short.sum()} of {len(items)} clips, too short for {wanted}"
+    log.warning("%s: %s: %s%s", name, source.name, counts, classes)
 
 
 def held_out_order(sources: Sequence[SourceIndex], split: str, stages: Sequence[Stage]) -> list[tuple[int, int]]:

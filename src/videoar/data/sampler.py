@@ -67,6 +67,8 @@ class SampleRef:
     size: Size
     frames: int
     stage: int
+    first: int | None = None
+    """First frame of the file that is wanted; None: the dataset decides."""
 
 
 @dataclass(frozen=True)

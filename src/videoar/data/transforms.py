@@ -36,15 +36,15 @@ def span(frames: int, stride: int) -> int:
     return 1 + (frames - 1) * stride
 
 
-def clip_indices(length: int, frames: int, stride: int, where: float) -> np.ndarray:
+def clip_indices(length: int, frames: int, stride: int, where: float, first: int | None = None) -> np.ndarray:
     """Indices of a clip in a file of `length` frames; `where` in [0, 1) moves it from the first to the last start.
 
-    Raises `ValueError` if the file is too short.
+    `first` is its first frame instead. Raises `ValueError` if the file is too short.
     """
     need = span(frames, stride)
-    if length < need:
-        raise ValueError(f"{length} frames; {frames} at stride {stride} need {need}")
-    return int(where * (length - need + 1)) + stride * np.arange(frames)
+    if length < need + (first or 0):
+        raise ValueError(f"{length} frames; {frames} at stride {stride} need {need}" + (f" from {first}" * bool(first)))
+    return (int(where * (length - need + 1)) if first is None else first) + stride * np.arange(frames)
 
 
 def resize_to_cover(video_THWC: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

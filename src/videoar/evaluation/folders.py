@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from videoar.data.files import VIDEO_SUFFIXES, walk
-from videoar.data.folders import class_in, places
+from videoar.data.files import VIDEO_SUFFIXES, is_text, walk
+from videoar.data.folders import LeftOut, class_in, places
 from videoar.data.lists import listed_videos
 from videoar.errors import UserError
 from videoar.evaluation.protocol import Protocol
@@ -61,7 +61,11 @@ class VideoFolder:
         if not self.path.is_dir():
             raise UserError(f"no folder at {self.path}")
         files = (p for p in walk(self.path, VIDEO_SUFFIXES) if not _is_grid(p))
-        found = {p.relative_to(self.path).as_posix() for p in files}
+        every = {p.relative_to(self.path).as_posix() for p in files}
+        found = {name for name in every if is_text(name)}
+        left = LeftOut(self.path)
+        left.add("videos whose names are not UTF-8", *sorted(every - found))
+        left.log()
         videos = {stem_of(name) for name in found if not name.lower().endswith(".gif")}
         found = {name for name in found if not (name.lower().endswith(".gif") and stem_of(name) in videos)}
         if not found:

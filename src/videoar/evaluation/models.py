@@ -14,6 +14,7 @@ from torch import Tensor
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.folders import class_in
 from videoar.errors import UserError
+from videoar.generator.conditioning import batch_condition
 from videoar.generator.model import VideoAR
 from videoar.metrics.bits import BitAccuracy, CodebookUsage
 from videoar.pretrained import shipped_model
@@ -68,10 +69,7 @@ class ModelTwin:
         found = [class_in(PurePosixPath(name), known) for name in names]
         labels = [known.index(label) if label is not None else -1 for label in found]
         self.unlabelled += labels.count(-1)
-        by_class = generator.config.condition == "class"
-        condition = generator.condition(torch.tensor(labels).clamp(min=0) if by_class else [" "] * len(labels))
-        absent = torch.tensor([label < 0 or not by_class for label in labels], device=latent.device)
-        condition = generator.null.replace(condition, absent)
+        condition = batch_condition(generator, {"label": torch.tensor(labels), "caption": [""] * len(labels)})
         logits = generator(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
         self.accuracy.update(logits, lesson.targets)
 

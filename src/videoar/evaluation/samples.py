@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from videoar.data.files import atomic_path
-from videoar.data.folders import class_in
+from videoar.data.folders import class_in, folder_of_class
 from videoar.data.writers import write_lossless
 from videoar.errors import UserError
 from videoar.evaluation.folders import VideoFolder
@@ -65,7 +65,7 @@ def sample_like(
     if settings.frames < (protocol.frames or 1):
         raise UserError(f"samples of {settings.frames} frames, but the protocol takes {protocol.frames}; use --frames")
     clips = {"count": len(names), "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]}
-    default = default_guidance("class") if settings.guidance is None else settings.guidance
+    default = default_guidance(generator.config.condition) if settings.guidance is None else settings.guidance
     facts = {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), **asdict(settings)}
     facts |= {"size": list(settings.size), "guidance": default, "options": asdict(Guidance.of(default))}
     _check_folder(folder, facts | {"real_clips": clips})
@@ -96,7 +96,7 @@ def sample_prompts(
 
 def _sampled(
     models: tuple[VideoAR, VideoTokenizer],
-    jobs: list[tuple[str, int]],
+    jobs: Sequence[tuple[str | None, int]],
     settings: SampleSettings,
     batch: int,
     progress: Callable[[int, int], None] | None,
@@ -111,19 +111,21 @@ def _sampled(
             progress(start + len(part), len(jobs))
 
 
-def _file(folder: Path, class_name: str, seed: int) -> Path:
-    return folder / class_name / f"sample_{seed:06}.mkv"
+def _file(folder: Path, class_name: str | None, seed: int) -> Path:
+    return folder / (folder_of_class(class_name) if class_name is not None else "") / f"sample_{seed:06}.mkv"
 
 
-def _classes(generator: VideoAR, real: VideoFolder, names: Sequence[str]) -> list[str]:
-    """The class of each real clip."""
+def _classes(generator: VideoAR, real: VideoFolder, names: Sequence[str]) -> Sequence[str | None]:
+    """The class of each real clip; None for an unconditional model."""
+    if generator.config.condition == "none":
+        return [None] * len(names)
     if generator.config.condition != "class":
         raise UserError("this model is conditioned on text: give --prompts, there are none in a folder of real clips")
     known = generator.config.class_names or ()
     classes = [(name, class_in(PurePath(name), known)) for name in names]
     if unknown := next((name for name, label in classes if label is None), None):
         raise UserError(f"{real.path / unknown} lies in no folder of a class that the model knows: {', '.join(known)}")
-    return [label for _, label in classes if label is not None]
+    return [label for _, label in classes]
 
 
 def _check_folder(folder: Path, facts: dict[str, Any]) -> None:

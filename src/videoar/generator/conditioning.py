@@ -249,8 +249,39 @@ def _load_text_encoder(name: str) -> tuple[Any, Any]:
         raise UserError(f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}") from error
 
 
+def encode(network: Any, values: Condition | Tensor | Sequence[int | str | None]) -> Condition:
+    """What labels, names or prompts tell a generator (`VideoAR.condition`); a Condition passes through."""
+    if isinstance(values, Condition):
+        return values
+    if isinstance(values, str):
+        raise UserError(f"conditions come as a list, one a sample: [{values!r}]")
+    if network.config.condition != "none":
+        return network.encode_condition(values)
+    if isinstance(values, Tensor) or any(value not in (None, "") for value in values):
+        raise UserError("this model is unconditional: it takes None for each sample, no labels and no prompts")
+    return network.null(len(values))
+
+
+def batch_condition(network: Any, batch: dict[str, Any]) -> Condition:
+    """What a batch of data tells a generator (VideoAR); null where a clip has no label (−1) or an empty caption.
+
+    Of the batch it reads `label`, long [B], or `caption`, B texts, as the generator's config says.
+    """
+    kind = network.config.condition
+    if kind == "none":
+        return network.condition([None] * len(next(iter(batch.values()))))
+    if kind == "class":
+        condition, absent = network.condition(batch["label"].clamp(min=0)), batch["label"] < 0
+    else:
+        condition = network.condition([caption or " " for caption in batch["caption"]])
+        absent = torch.tensor([not caption for caption in batch["caption"]])
+    return network.null.replace(condition, absent.to(condition.tokens.device))
+
+
 def condition_encoder(config: GeneratorConfig) -> nn.Module:
-    """What turns a batch's labels or prompts into a Condition."""
+    """What turns a batch's labels or prompts into a Condition; nothing where there are none."""
+    if config.condition == "none":
+        return nn.Identity()
     if config.condition == "class":
         return ClassCondition(config.width, config.num_classes, config.class_names)
     if config.condition == "bytes":

@@ -32,8 +32,8 @@ class GeneratorConfig:
     """Attention heads."""
     hidden_ratio: float = 4.0
     """Feed-forward width over C (SwiGLU: three matrices of C x hidden)."""
-    condition: Literal["class", "text", "bytes"] = "class"
-    """class labels · text through a frozen encoder · UTF-8 bytes (nothing to download)."""
+    condition: Literal["class", "text", "bytes", "none"] = "class"
+    """class labels · text through a frozen encoder · UTF-8 bytes (nothing to download) · none (unconditional)."""
     num_classes: int = 101
     """Classes, for `condition: class`."""
     class_names: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class GeneratorConfig:
             "order": ("scales", "raster"),
             "temporal_context": ("first_scale", "every_scale"),
             "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
-            "condition": ("class", "text", "bytes"),
+            "condition": ("class", "text", "bytes", "none"),
             "attention": ("sdpa", "flex"),
         }
         for name, allowed in choices.items():

@@ -19,10 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from videoar.bits.corruption import CorruptionConfig, TeacherForcing, teacher_forcing
 from videoar.bits.pyramid import Order, ScalePyramid
-from videoar.errors import UserError
 from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
 from videoar.generator.blocks import Block
-from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, pad_prefix
+from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, encode, pad_prefix
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.head import make_head
 from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
@@ -30,8 +29,8 @@ from videoar.generator.visibility import SequenceIds, dense_mask, step_mask
 from videoar.kernels.linear import Apply, packed, plain
 from videoar.pretrained import Pretrained
 
-Labels = Sequence[int | str] | Tensor | Condition
-"""Class labels or names, prompts, or a Condition made before."""
+Labels = Sequence[int | str | None] | Tensor | Condition
+"""Class labels or names, prompts, a Condition made before, or None for each sample of an unconditional model."""
 
 
 @lru_cache(maxsize=32)
@@ -90,11 +89,10 @@ class VideoAR(nn.Module, Pretrained):
         """Encode labels or prompts; a Condition passes through.
 
         Raises:
-            UserError: one string instead of a list, an unknown label, or a prompt that is empty or too long.
+            UserError: one string instead of a list, an unknown label, a prompt that is empty or too long, or either for
+                an unconditional model.
         """
-        if isinstance(values, str):
-            raise UserError(f"conditions come as a list, one a sample: [{values!r}]")
-        return values if isinstance(values, Condition) else self.encode_condition(values)
+        return encode(self, values)
 
     def drop_condition(self, condition: Condition, p: float, rng: torch.Generator | None = None) -> Condition:
         """Replace each sample's condition by the null condition with probability p (classifier-free guidance)."""

@@ -144,7 +144,7 @@ def conditions(network: VideoAR, batch: int) -> Labels:
     """A label a clip, or features of the longest prompt a clip (the text encoder itself stays on the CPU)."""
     encoder = network.encode_condition
     if not isinstance(encoder, TextCondition):
-        return [0] * batch
+        return [None if network.config.condition == "none" else 0] * batch
     weight = encoder.project.token.weight
     features = torch.zeros(batch, encoder.max_tokens, weight.shape[1], device=weight.device, dtype=weight.dtype)
     return encoder.project(features, torch.full((batch,), encoder.max_tokens, device=weight.device))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from videoar.errors import UserError
+from videoar.generator.conditioning import batch_condition
 from videoar.generator.model import Labels, VideoAR
 from videoar.sampling.given import encode_prefix, latent_frames
 from videoar.sampling.graphs import FrameGraphs
@@ -43,10 +44,13 @@ class Sample:
 def sample_latents(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request) -> LatentSampler:
     """Check everything that can be wrong, then make the sampler of one clip a condition entry."""
     check_pair(generator, tokenizer)
+    options = asked.options(generator)
+    if generator.config.condition == "none" and options.guidance.guided:
+        raise UserError("guidance follows a condition, and this model is unconditional: use guidance none")
     ratio, size = tokenizer.config.spatial_ratio, asked.size
     if size[0] % ratio or size[1] % ratio or min(size) < ratio:
         raise UserError(f"{size[0]}x{size[1]} pixels are not multiples of {ratio}")
-    total, options = latent_frames(tokenizer, asked.frames), asked.options(generator)
+    total = latent_frames(tokenizer, asked.frames)
     given = None if asked.prefix is None else encode_prefix(tokenizer, asked.prefix, asked.batch, size, asked.frames)
     clip = LatentRequest(asked.condition, tokenizer.pyramid(*size), total, asked.seeds, options, given, asked.progress)
     return asked.graphs.sampler(generator, clip) if asked.graphs else sampler_of(generator)(generator, clip)
@@ -108,7 +112,7 @@ def generate_like(
 ) -> Tensor:
     """One sample for each clip of a batch of data: of its class or caption, as long and as large.
 
-    Label 0 or an empty prompt stands where a clip has none.
+    Where a clip has none it is sampled without a condition.
 
     Args:
         batch: `label` [B] or `caption`, as the data module makes them.
@@ -117,10 +121,9 @@ def generate_like(
     Returns:
         float32 [B, 3, T, H, W] in [-1, 1].
     """
-    by_class = generator.config.condition == "class"
-    condition = batch["label"].clamp(min=0) if by_class else [text or " " for text in batch["caption"]]
     frames, size, training = like.shape[2], (like.shape[3], like.shape[4]), generator.training
     generator.eval()
+    condition = batch_condition(generator, batch)
     sample = generate(generator, tokenizer, condition, frames, size, seed, guidance)
     generator.train(training)
     return sample.video.float()

@@ -71,8 +71,8 @@ _PAPER = {
 
 
 def default_guidance(condition: str) -> str:
-    """The paper's schedule for a kind of condition, `class` or `text`."""
-    return "ucf101" if condition == "class" else "text"
+    """The paper's schedule for a generator's kind of condition; none where there is nothing to follow."""
+    return {"class": "ucf101", "none": "none"}.get(condition, "text")
 
 
 def guidance_scale(guidance: Guidance, t: int, k: int, frames: int, scales: int) -> float:

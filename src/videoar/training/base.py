@@ -168,6 +168,9 @@ class TrainingModule(LightningModule):
             raise UserError(f"precision {self.trainer.precision} is not supported; use bf16-mixed or 32-true")
 
     def on_train_start(self) -> None:
+        check_length = getattr(getattr(self.trainer, "datamodule", None), "check_length", None)
+        if check_length is not None and (batches := self.run_length()) is not None:
+            check_length(batches)
         self.ema.start(self.network)
         for name, parameter in self.named_parameters():
             if name in self._open_gradients:

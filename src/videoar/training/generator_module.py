@@ -15,7 +15,7 @@ from videoar.bits.corruption import CorruptionConfig
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.latents import latent_tokenizer
 from videoar.errors import UserError
-from videoar.generator.conditioning import Condition
+from videoar.generator.conditioning import Condition, batch_condition
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.generator.visibility import draw_frame_keep
 from videoar.losses.bitwise import BitwiseLoss, bitwise_loss
@@ -128,6 +128,9 @@ class GeneratorModule(TrainingModule):
         elif earlier is not None:
             self._adopt(earlier[1])
         config = self._with_classes(_wanted_config(self._wanted, earlier))
+        check_condition = getattr(getattr(self._trainer, "datamodule", None), "check_condition", None)
+        if check_condition is not None and self.trainer.state.fn == "fit":
+            check_condition(config.condition)
         if self._frozen:
             config = replace(config, tokenizer_fingerprint=self._frozen[0].fingerprint())
         self.generator = VideoAR(config)
@@ -234,17 +237,8 @@ class GeneratorModule(TrainingModule):
 
     def _condition(self, batch: dict[str, Any], drop: float, rng: torch.Generator | None) -> Condition:
         """The encoded conditions; null where a sample has none (label −1, empty caption) or is drawn to lose it."""
-        if self.network.config.condition == "class":
-            label = batch["label"]
-            absent = label < 0
-            condition = self.network.condition(label.clamp(min=0))
-        else:
-            captions: Sequence[str] = batch["caption"]
-            absent = torch.tensor([not caption for caption in captions], device=self.device)
-            condition = self.network.condition([caption or " " for caption in captions])
-        if drop > 0:
-            absent = absent | (torch.rand(absent.shape, generator=rng, device=self.device) < drop)
-        return self.network.null.replace(condition, absent)
+        condition = batch_condition(self.network, batch)
+        return self.network.drop_condition(condition, drop, rng) if drop > 0 else condition
 
     # ---- validation and test (with the averaged weights, without corruption) ----------------------------------
 

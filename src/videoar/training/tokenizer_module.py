@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from videoar.bits.residual import Quantized, decode_bits
+from videoar.data.latent_folder import LatentFolder
 from videoar.data.latents import write_bits, write_latent
 from videoar.errors import UserError
 from videoar.losses.adversarial import adaptive_weight
@@ -25,6 +25,8 @@ from videoar.training.checkpoint import load_tokenizer
 from videoar.training.diagnostics import bits_report, reconstruction_report
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
 from videoar.training.optim import OptimConfig, make_adamw
+
+log = logging.getLogger(__name__)
 
 
 class TokenizerModule(TrainingModule):
@@ -66,7 +68,7 @@ class TokenizerModule(TrainingModule):
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses)
-        self.latents_dir, self.stored = latents_dir, stored
+        self.latents_dir, self.stored, self._predicted_frames = latents_dir, stored, 0
         self._moving = MovingPSNR(), MovingRatio()
         self.save_hyperparameters(
             {
@@ -206,20 +208,29 @@ class TokenizerModule(TrainingModule):
         super().on_predict_epoch_start()
         if self.latents_dir is None:
             raise UserError("predict writes latents: give model.latents_dir, the folder to write them to")
-        self._writes_for = self.tokenizer.fingerprint()  # of the averaged weights, which are in place now
+        # of the averaged weights, which are in place now
+        self._latents = LatentFolder(self.latents_dir, self.tokenizer.fingerprint())
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Write the latent (or bits) of every clip, `<latents_dir>/<class>/<name>-<hash of the path>.safetensors`."""
+        """Write the latent (or bits) of every clip into the latents' folder."""
         latents = self.tokenizer.encode(checked_video(batch)).float()
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
-        for latent, label, caption, path in zip(latents, batch["label"].tolist(), batch["caption"], batch["path"]):
-            folder = Path(str(self.latents_dir)) / (names[label] if label >= 0 else "")
-            name = f"{Path(path).stem}-{sha256(str(path).encode()).hexdigest()[:6]}.safetensors"
+        captions = batch.get("captions", batch["caption"])
+        firsts = batch.get("first_frame", [0] * len(latents))
+        for latent, label, caption, path, first in zip(latents, batch["label"], captions, batch["path"], firsts):
+            target = self._latents.place(path, names[label] if label >= 0 else None, first)
             if self.stored == "bits":
                 codes = self.tokenizer.quantize(latent[None])
-                write_bits(folder / name, codes.bits, codes.pyramid, caption, self._writes_for)
+                write_bits(target, codes.bits, codes.pyramid, caption, self._latents.tokenizer)
             else:
-                write_latent(folder / name, latent, caption, self._writes_for)
+                write_latent(target, latent, caption, self._latents.tokenizer)
+        self._predicted_frames = int(batch["video"].shape[2])
+
+    def on_predict_epoch_end(self) -> None:
+        super().on_predict_epoch_end()
+        report = self._latents.report(self._predicted_frames)
+        if self.trainer.is_global_zero:
+            log.info("%s", report)
 
 
 def checked_video(batch: dict[str, Any]) -> Tensor:

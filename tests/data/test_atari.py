@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import filecmp
 import re
+import resource
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,6 +124,23 @@ def test_a_killed_run_goes_on_to_the_same_bytes(rendered, tmp_path):
     files = [path.name for path in (out / "pong").iterdir()]
     assert filecmp.cmpfiles(out / "pong", tmp_path / "pong", files, shallow=False)[0] == files
     assert not (tmp_path / ".pong.part").exists()
+
+
+def _command(out, *options) -> list[str]:
+    render = [sys.executable, "-m", "videoar", "data", "atari", "--out", str(out), "--games", "pong", "--workers", "1"]
+    return [*render, "--size", "32", "--frames", "5", *options]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+def test_a_disk_that_is_full_stops_the_run_and_drops_no_game(tmp_path):
+    done = subprocess.run(
+        _command(tmp_path / "out", "--clips-per-game", "1", "--test-clips", "1"),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),  # no file may be larger
+    )
+    assert done.returncode == 2, done.stdout
+    assert "cannot write the clips of pong into" in done.stderr and not (tmp_path / "out" / "dropped.txt").exists()
 
 
 def test_clips_move_and_hold_no_cuts(tmp_path):

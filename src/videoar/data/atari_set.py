@@ -20,9 +20,11 @@ from typing import Any
 from videoar.data.atari import AtariClips, GameMotion, StaticGame, manifest_rows, probe_game, render_game
 from videoar.data.files import atomic_path
 from videoar.data.layout import write_lines, write_manifest, write_splits
+from videoar.data.lifeline import die_with_parent
 from videoar.errors import UserError
 
 SETTINGS, MOTION, PROBES = "atari.json", "motion.json", ".probes"
+IO_ERROR = 74  # exit code of a child that cannot write
 PATIENCE = 300.0
 """Seconds in which a child must finish a clip, or it is given up; never a limit for the whole of a game."""
 MOVING = 0.015
@@ -153,6 +155,9 @@ def _in_child(job: Job, game: str, home: Path, clips: AtariClips) -> str | None:
         reason = folder / "static"
         if reason.is_file():
             return reason.read_text()
+        if child.exitcode == IO_ERROR:
+            free = shutil.disk_usage(home).free / 2**20
+            raise UserError(f"cannot write the clips of {game} into {home}; the disk has {free:.0f} MiB left")
         if child.exitcode:
             return f"the emulator ended the process (exit code {child.exitcode})"
         os.replace(folder, home / game)
@@ -162,17 +167,21 @@ def _in_child(job: Job, game: str, home: Path, clips: AtariClips) -> str | None:
 
 
 def _child(job: Job, game: str, folder: Path, clips: AtariClips) -> None:
-    """Entry point of the child process. The emulator's own messages are silenced."""
+    """Entry point of the child process, which ends with its maker. The emulator's own messages are silenced."""
     import torch
 
+    die_with_parent()
     torch.set_num_threads(1)  # one process a core
     with open(os.devnull, "w") as silent:
         os.dup2(silent.fileno(), 2)
         os.dup2(silent.fileno(), 1)
     try:
-        (folder / MOTION).write_text(json.dumps(asdict(job(game, folder, clips)), indent=1) + "\n")
-    except StaticGame as static:
-        (folder / "static").write_text(str(static))
+        try:
+            (folder / MOTION).write_text(json.dumps(asdict(job(game, folder, clips)), indent=1) + "\n")
+        except StaticGame as static:
+            (folder / "static").write_text(str(static))
+    except OSError:  # no fault of the game; a full disk takes no text either
+        os._exit(IO_ERROR)
 
 
 def _write_lists(out: Path, kept: Sequence[str], dropped: dict[str, str], clips: AtariClips) -> None:

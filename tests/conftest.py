@@ -150,7 +150,7 @@ def gradients(monkeypatch) -> dict[str, list[torch.Tensor]]:
     from videoar.training import tokenizer_module as module
 
     seen: dict[str, list[torch.Tensor]] = {"VideoTokenizer": [], "VideoDiscriminator": []}
-    original = module.make_adamw
+    original = module.make_optimizer
 
     def spy(network: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
         optimizer = original(network, config)
@@ -162,7 +162,7 @@ def gradients(monkeypatch) -> dict[str, list[torch.Tensor]]:
         )
         return optimizer
 
-    monkeypatch.setattr(module, "make_adamw", spy)
+    monkeypatch.setattr(module, "make_optimizer", spy)
     return seen
 
 

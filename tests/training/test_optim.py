@@ -9,7 +9,7 @@ from torch import nn
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.training.ema import EMA
-from videoar.training.optim import OptimConfig, clip_gradients, make_adamw
+from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer
 
 
 def test_learning_rate_warms_up_and_falls_along_a_cosine():
@@ -48,7 +48,7 @@ def test_bad_settings_are_refused(bad):
 def test_only_matrices_and_kernels_are_decayed():
     """Not embeddings, nor the blocks' offsets [6, C], nor a spectral norm's running vectors."""
     generator = VideoAR(GeneratorConfig.preset("debug"))
-    optimizer = make_adamw(generator, OptimConfig(weight_decay=0.3, betas=(0.8, 0.9)))
+    optimizer = make_optimizer(generator, OptimConfig(weight_decay=0.3, betas=(0.8, 0.9)))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     decayed = {name for name, p in generator.named_parameters() if decay[id(p)] == 0.3}
     layers = {name for name, module in generator.named_modules() if isinstance(module, nn.Linear)}
@@ -58,7 +58,7 @@ def test_only_matrices_and_kernels_are_decayed():
     critic = VideoDiscriminator(DiscriminatorConfig(channels=4, layers=2, temporal_layers=1, spectral_norm=True))
     names = {id(p): name for name, p in critic.named_parameters()}
     kernels, others = (
-        {names[id(p)] for p in group["params"]} for group in make_adamw(critic, OptimConfig()).param_groups
+        {names[id(p)] for p in group["params"]} for group in make_optimizer(critic, OptimConfig()).param_groups
     )
     assert all(name.endswith("weight.original") for name in kernels) and len(kernels) == 4
     assert all("bias" in name or name.startswith("norms") for name in others)

@@ -28,7 +28,7 @@ from videoar.errors import UserError
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.visibility import SequenceIds, dense_mask
 from videoar.losses.bitwise import bitwise_loss
-from videoar.training.optim import OptimConfig, make_adamw
+from videoar.training.optim import OptimConfig, make_optimizer
 
 
 def tokenizer_cases(s: Setting) -> Iterator[Case]:
@@ -212,7 +212,7 @@ def _training_case(
     FLOPs are three times the forward pass (nothing is recomputed), so the share of the ceiling is the MFU. Bytes:
     weights read twice, gradients written, weights, gradients and two moments read and three of them written.
     """
-    optimizer = make_adamw(network, OptimConfig())
+    optimizer = make_optimizer(network, OptimConfig())
     mixed = torch.autocast(s.device.type, s.dtype, enabled=s.dtype != torch.float32)
 
     def step() -> Tensor:

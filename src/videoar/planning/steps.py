@@ -25,7 +25,7 @@ from videoar.tokenizer.discriminator import VideoDiscriminator
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.ema import EMA
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
-from videoar.training.optim import OptimConfig, clip_gradients, make_adamw
+from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer
 from videoar.training.tokenizer_module import frozen
 
 Make = Callable[[Callable[[], nn.Module]], Any]
@@ -48,7 +48,7 @@ class Learner:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.optimizer = make_adamw(network, OptimConfig())
+        self.optimizer = make_optimizer(network, OptimConfig())
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = torch.zeros_like(parameter)

@@ -14,6 +14,7 @@ learns from there how frames belong together. It is the inflation of a 2D model 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,27 +54,53 @@ def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: St
     if past == 0:
         return x, weight
     tail = stream.tail(layer) if stream is not None else None
-    if tail is None:
-        tail = torch.zeros_like(x[:, :, :1]).expand(-1, -1, past, -1, -1)
-        if x.shape[2] == 1:
-            if stream is not None:
-                stream.keep(layer, torch.cat([tail, x], dim=2)[:, :, -keep:])
-            return x, weight[:, :, -1:]
-    x = torch.cat([tail, x], dim=2)
+    # zeros by F.pad: joined to an expanded zero, x would lose its channels-last memory and be copied back
+    padded = F.pad(x, (0, 0, 0, 0, past, 0)) if tail is None else torch.cat([tail, x], dim=2)
     if stream is not None:
-        stream.keep(layer, x[:, :, -keep:])
-    return x, weight
+        stream.keep(layer, padded[:, :, -keep:])
+    if tail is None and x.shape[2] == 1:
+        return x, weight[:, :, -1:]
+    return padded, weight
 
 
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
-    """`F.conv3d`, but one small float32 clip on a CPU goes to oneDNN, as torch's own choice is up to 10x slower."""
+    """`F.conv3d`; in float32 on a CPU with what torch's own choice misses there (docs/performance.md).
+
+    One small clip goes to oneDNN directly, which is up to 10x faster; training on clips takes `PlainWeightGradient`.
+    """
     x, weight = x.contiguous(memory_format=CHANNELS_LAST), weight.contiguous(memory_format=CHANNELS_LAST)
-    small = x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480
-    inference = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
-    plain = x.device.type == "cpu" and x.dtype == torch.float32
-    if small and inference and plain and mkldnn.is_available() and enabled("conv3d"):
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not plain or torch.compiler.is_compiling() or not mkldnn.is_available() or not enabled("conv3d"):
+        return F.conv3d(x, weight, bias, stride, padding)
+    if torch.is_grad_enabled() and weight.shape[1] >= 16 and weight.shape[2] > 1:
+        return PlainWeightGradient.apply(x, weight, bias, stride, padding)
+    if not torch.is_grad_enabled() and x.shape[0] == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= 20480:
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
     return F.conv3d(x, weight, bias, stride, padding)
+
+
+class PlainWeightGradient(torch.autograd.Function):
+    """`F.conv3d` whose weight gradient is computed in plain memory: oneDNN's for clips in channels-last memory is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = (stride, padding, (1, 1, 1), False, (0, 0, 0), 1)
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
+        return F.conv3d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        backward, (need_x, need_weight, need_bias) = torch.ops.aten.convolution_backward, ctx.needs_input_grad[:3]
+        of_x = of_weight = of_bias = None
+        if need_x:
+            of_x = backward(grad, x, weight, None, *ctx.geometry, [True, False, False])[0]
+        if need_weight or need_bias:
+            plain = (grad.contiguous(), x.contiguous(), weight.contiguous())
+            mask = [False, need_weight, need_bias]
+            of_weight, of_bias = backward(*plain, ctx.bias_sizes, *ctx.geometry, mask)[1:]
+        return of_x, of_weight, of_bias, None, None
 
 
 class Inflated(nn.Conv3d):

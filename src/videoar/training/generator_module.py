@@ -24,7 +24,7 @@ from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
 from videoar.training.checkpoint import load_models, load_tokenizer, pack_tokenizer, tokenizer_from
-from videoar.training.optim import OptimConfig, make_adamw
+from videoar.training.optim import OptimConfig, make_optimizer
 from videoar.training.tokenizer_module import checked_video
 
 
@@ -181,7 +181,7 @@ class GeneratorModule(TrainingModule):
         self._frozen = [tokenizer.requires_grad_(False).eval()]
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return [make_adamw(self.network, self.optim)]
+        return [make_optimizer(self.network, self.optim)]
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

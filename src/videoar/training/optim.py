@@ -1,17 +1,18 @@
-"""AdamW, its learning-rate schedule as a pure function, and one clipped, checked optimizer step."""
+"""AdamW or Muon, the learning-rate schedule as a pure function, and one clipped, checked optimizer step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from videoar.training.ema import whole
+from videoar.training.muon import Muon
 
 
 @dataclass
@@ -22,6 +23,8 @@ class OptimConfig:
         ValueError: numbers outside their range.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon: Muon for the kernels of convolutions and linear layers, AdamW for all else, at the same lr."""
     lr: float = 1e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -51,6 +54,8 @@ class OptimConfig:
             )
         if not 0 <= self.final <= 1:
             raise ValueError(f"final is a share of lr and must lie in 0 … 1, got {self.final}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"unknown optimizer {self.optimizer!r}: choose adamw or muon")
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"unknown schedule {self.schedule!r}: choose cosine or constant")
 
@@ -74,22 +79,23 @@ class OptimConfig:
         return self.lr * ramp * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def make_adamw(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the network's trainable parameters; weight decay for those that `decays` names.
+def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """The optimizer of the network's trainable parameters; `matrices` alone are decayed, and what Muon is for.
 
     Fused: one pass over weights, gradients and moments, without temporary copies (docs/performance.md).
     """
-    trainable, matrices = [p for p in network.parameters() if p.requires_grad], decays(network)
-    groups = [
-        {"params": [p for p in trainable if p in matrices], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p not in matrices], "weight_decay": 0.0},
+    trainable, chosen = [p for p in network.parameters() if p.requires_grad], matrices(network)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if p in chosen], "weight_decay": config.weight_decay, "matrices": True},
+        {"params": [p for p in trainable if p not in chosen], "weight_decay": 0.0, "matrices": False},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    make = Muon if config.optimizer == "muon" else torch.optim.AdamW
+    return make(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
-def decays(network: nn.Module) -> set[nn.Parameter]:
-    """What weight decay pulls to zero: the matrices of linear layers and the kernels of convolutions.
+def matrices(network: nn.Module) -> set[nn.Parameter]:
+    """The matrices of linear layers and the kernels of convolutions: what weight decay pulls to zero, and Muon steps.
 
     Not by shape: embeddings and learned offsets have two axes as well, and decay would erase what is rarely seen.
     (VAR and Infinity exempt theirs by name.)

@@ -24,7 +24,7 @@ from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.diagnostics import bits_report, reconstruction_report
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
-from videoar.training.optim import OptimConfig, make_adamw
+from videoar.training.optim import OptimConfig, make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ class TokenizerModule(TrainingModule):
         return self.tokenizer
 
     def configure_optimizers(self) -> list[Optimizer]:
-        optimizers: list[Optimizer] = [make_adamw(self.tokenizer, self.optim)]
+        optimizers: list[Optimizer] = [make_optimizer(self.tokenizer, self.optim)]
         if self.discriminator is not None:
-            optimizers.append(make_adamw(self.discriminator, self.discriminator_optim))
+            optimizers.append(make_optimizer(self.discriminator, self.discriminator_optim))
         return optimizers
 
     def on_fit_start(self) -> None:

@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from videoar.tokenizer.layers import CausalConv3d, Downsample, FrameNorm, Stream, Upsample, conv3d, norm_groups
+from videoar.tokenizer.layers import (
+    CHANNELS_LAST,
+    CausalConv3d,
+    Downsample,
+    FrameNorm,
+    Stream,
+    Upsample,
+    conv3d,
+    norm_groups,
+)
 
 
 def zeros_before(x, frames):
@@ -122,3 +131,33 @@ def test_small_clips_take_the_fast_path_unchanged(stride):
     plain = F.conv3d(x, weight, bias, stride, (0, 1, 1))
     with torch.no_grad():
         assert_close(conv3d(x, weight, bias, stride, (0, 1, 1)), plain, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_no_convolution_of_a_clip_has_to_copy_its_input(make_tokenizer, monkeypatch, frames):
+    """Channels-last memory all the way: padding in time, resampling and norms keep it."""
+    copied = []
+
+    def watched(x, *arguments, **options):
+        copied.append(not x.is_contiguous(memory_format=CHANNELS_LAST))
+        return conv3d(x, *arguments, **options)
+
+    monkeypatch.setattr("videoar.tokenizer.layers.conv3d", watched)
+    tokenizer = make_tokenizer()
+    tokenizer.decoder(tokenizer.encode(torch.rand(2, 3, frames, 16, 32)))
+    assert len(copied) > 20 and not any(copied)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_in_plain_memory_are_those_of_the_convolution(bias):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 16, 5, 6, 8, requires_grad=True), torch.randn(8, 16, 3, 3, 3, requires_grad=True)
+    shift = torch.randn(8, requires_grad=True) if bias else None
+    inputs = [x, weight, shift] if bias else [x, weight]
+    found = conv3d(x, weight, shift, (2, 1, 1), (0, 1, 1))
+    expected = F.conv3d(x, weight, shift, (2, 1, 1), (0, 1, 1))
+    assert_close(found, expected)
+    assert "PlainWeightGradient" in type(found.grad_fn).__name__
+    direction = torch.randn_like(found)
+    for a, b in zip(*(torch.autograd.grad(y, inputs, direction) for y in (found, expected))):
+        assert_close(a, b, atol=1e-4, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from videoar.bits.residual import Quantized
 from videoar.losses.adversarial import GanKind, discriminator_loss, generator_loss, gradient_penalty
 from videoar.losses.lecam import LeCAM
 from videoar.losses.perceptual import PerceptualName, perceptual_loss
+from videoar.motion import moving_mask
 
 
 @dataclass
@@ -29,6 +31,12 @@ class TokenizerLossConfig:
     """λ_rec, of the L1 or L2 distance."""
     perceptual: float = 1.0
     """λ_perc."""
+    hard: float = 0.0
+    """Weight of the mean distance over the worst `hard_share` of each frame's pixels: small things are there."""
+    hard_share: float = 0.05
+    """Share of a frame's pixels that the hard term looks at."""
+    moving: float = 0.0
+    """Weight of the mean distance over the pixels that move (videoar.motion); images have none."""
     gan: float = 0.1
     """λ_GAN; with adaptive_gan it multiplies the adaptive weight. 0: no discriminator is built."""
     commitment: float = 0.25
@@ -61,9 +69,11 @@ class TokenizerLossConfig:
     """Probability that a batch is decoded from its first scales only (scale-wise regularisation)."""
 
     def __post_init__(self) -> None:
-        for name in ("reconstruction", "perceptual", "gan", "commitment", "entropy", "lecam", "r1"):
+        for name in ("reconstruction", "perceptual", "hard", "moving", "gan", "commitment", "entropy", "lecam", "r1"):
             if getattr(self, name) < 0:
                 raise ValueError(f"the weight of {name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.hard_share <= 1:
+            raise ValueError(f"hard_share is a share of the pixels, got {self.hard_share}")
         if not 0 <= self.partial_scales <= 1:
             raise ValueError(f"partial_scales is a probability, got {self.partial_scales}")
         if self.r1_every < 1:
@@ -79,6 +89,8 @@ class TokenizerLossConfig:
         return {
             "reconstruction": self.reconstruction,
             "perceptual": self.perceptual,
+            "hard": self.hard,
+            "moving": self.moving,
             "commitment": self.commitment,
             "entropy": self.entropy,
             "gan": self.gan * ramp if self.gan_on(batch) else 0.0,
@@ -112,7 +124,14 @@ class TokenizerObjective(nn.Module):
         """
         video, rebuilt, latent = video.float(), rebuilt.float(), latent.float()
         distance = F.l1_loss if self.config.distance == "l1" else F.mse_loss
-        terms = {"reconstruction": distance(rebuilt, video)}
+        error = distance(rebuilt, video, reduction="none").mean(1)  # [B, T, H, W]
+        terms = {"reconstruction": error.mean()}
+        if self.config.hard > 0:
+            pixels = error.flatten(2)
+            terms["hard"] = pixels.topk(math.ceil(self.config.hard_share * pixels.shape[2]), sorted=False).values.mean()
+        if self.config.moving > 0:
+            mask = moving_mask(video)
+            terms["moving"] = (error * mask).sum() / mask.sum().clamp(min=1)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(rebuilt, video)
         if self.config.commitment > 0:

@@ -137,13 +137,13 @@ def main() -> None:
     args.test, clips = load(args.data, "test", 64), load(args.data, "train", 1200)
     ema = EMA(0.99)
     ema.start(tokenizer)
-    row = train(tokenizer, TokenizerObjective(losses), losses, replace(optim, final=0.0), args, clips, ema)
+    row = train(tokenizer, TokenizerObjective(losses, tokenizer.config.latent_dim), losses, replace(optim, final=0.0), args, clips, ema)
     ema.swap_in(tokenizer)
     tokenizer.eval()
     if args.clips:
         row |= measure(tokenizer, args.test, False)
     with torch.no_grad():
-        report = bits_report(tokenizer.quantize(tokenizer.encode(to_float(args.test[:16, :, :1]))))
+        report = bits_report(tokenizer.quantize(tokenizer.encode(to_float(args.test[::2, :, :1]))))
     usage = [float(v) for k, v in report.items() if k.startswith("bit_usage")]
     changes = " ".join([f"images={args.images:g}x{args.image_batch} clips={args.clips:g}x{args.clip_batch}", *args.set])
     columns = ("image_batches", "image_psnr", "image_moving", "clip_batches", "clip_psnr", "clip_moving", "motion_ratio")

@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from videoar.bits.bsq import bit_usage, bits_of, code_of, entropy_terms, soft_bits
+from videoar.bits.bsq import bit_usage, bits_of, code_of, soft_bits
 
 
 def test_codes_lie_on_the_unit_sphere_and_give_their_bits_back():
@@ -21,21 +21,6 @@ def test_soft_bits_equal_the_softmax_over_all_codes():
     corners = torch.tensor(list(itertools.product([0.0, 1.0], repeat=D)), dtype=torch.float64)
     weights = torch.softmax(tau * unit @ ((corners * 2 - 1) / math.sqrt(D)).T, dim=1)
     assert torch.allclose(soft_bits(x, 1, tau).double(), weights @ corners, atol=1e-6)
-
-
-def test_entropy_terms_of_sure_and_of_constant_vectors():
-    sure = code_of(torch.rand(4000, 8) > 0.5)
-    sample, codebook = entropy_terms(sure, dim=1)
-    assert sample < 1e-3 and codebook > 0.99
-    constant = code_of(torch.ones(100, 8, dtype=torch.bool))
-    assert entropy_terms(constant, dim=1)[1] < 1e-3
-
-
-def test_entropy_is_differentiable_at_saturation():
-    x = (torch.randn(10, 8) * 1e3).requires_grad_()
-    sample, codebook = entropy_terms(x, dim=1)
-    (sample - codebook).backward()
-    assert torch.isfinite(x.grad).all()
 
 
 def test_bit_usage_is_one_for_fair_bits_and_zero_for_constant_ones():

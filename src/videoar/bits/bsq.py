@@ -24,8 +24,8 @@ def code_of(bits: Tensor, dtype: torch.dtype = torch.float32, dim: int = -1) -> 
     return (bits.to(dtype) * 2 - 1) * scale
 
 
-def _binary_entropy(p: Tensor) -> Tensor:
-    """Entropy of a Bernoulli(p) in bits (0 … 1). p stays off 0 and 1, where the slope is infinite."""
+def binary_entropy(p: Tensor) -> Tensor:
+    """Entropy of Bernoulli(p) in bits (0 … 1). p stays off 0 and 1, where the slope is infinite."""
     p = p.clamp(1e-6, 1 - 1e-6)
     return -(p * p.log2() + (1 - p) * (1 - p).log2())
 
@@ -33,23 +33,11 @@ def _binary_entropy(p: Tensor) -> Tensor:
 def soft_bits(x: Tensor, dim: int = -1, inverse_temperature: float = 100.0) -> Tensor:
     """P(bit = 1) of the soft assignment p(code | x) ∝ exp(τ·⟨x/|x|, code⟩), which factorises over bits (BSQ §3.2).
 
-    ⟨u, c⟩ changes by 2·u_d/√D when bit d flips, so P(bit_d = 1) = σ(2·τ·u_d/√D).
+    ⟨u, c⟩ changes by 2·u_d/√D when bit d flips, so P(bit_d = 1) = σ(2·τ·u_d/√D). Peers start from the squared distance,
+    −τ·|u − c|², which gives 4·τ: their inverse temperature of 100 is 200 here.
     """
     unit = F.normalize(x.float(), dim=dim)
     return torch.sigmoid(unit * (2 * inverse_temperature / math.sqrt(x.shape[dim])))
-
-
-def entropy_terms(x: Tensor, dim: int = 1, inverse_temperature: float = 100.0) -> tuple[Tensor, Tensor]:
-    """Entropy of a scale's soft bits: (per sample, codebook), each a scalar in bits per bit (0 … 1).
-
-    The entropy penalty wants the first low (every vector is sure of its bits) and the second high (over many
-    vectors each bit is used both ways). Both factorise over bits, hence their mean over the D bits.
-
-    Args:
-        x: what the signs are taken of, with the D components along `dim`.
-    """
-    p = soft_bits(x, dim, inverse_temperature).movedim(dim, -1).flatten(0, -2)
-    return _binary_entropy(p).mean(), _binary_entropy(p.mean(0)).mean()
 
 
 def bit_usage(bits: Tensor) -> Tensor:
@@ -58,4 +46,4 @@ def bit_usage(bits: Tensor) -> Tensor:
     Args:
         bits: bool [..., D].
     """
-    return _binary_entropy(bits.flatten(0, -2).float().mean(0))
+    return binary_entropy(bits.flatten(0, -2).float().mean(0))

@@ -103,7 +103,7 @@ class TokenizerRun:
         self.critic = make(VideoDiscriminator).train()
         paper = setting.preset.startswith("videoar")
         self.losses = TokenizerLossConfig(perceptual_net="lpips_vgg" if paper else "multiscale_gradient")
-        self.objective = make(lambda: TokenizerObjective(self.losses))
+        self.objective = make(lambda: TokenizerObjective(self.losses, setting.tokenizer_config.latent_dim))
         if isinstance(self.objective.perceptual, Perceptual):  # its size matters here, its weights do not
             self.objective.perceptual._built[setting.device] = make(_random_lpips).requires_grad_(False).eval()
         self.learner, self.critic_learner, self.average = Learner(self.network), Learner(self.critic), EMA(0.999)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videoar.bits.bsq import entropy_terms
 from videoar.bits.residual import Quantized
 from videoar.losses.adversarial import GanKind, discriminator_loss, generator_loss, gradient_penalty
+from videoar.losses.entropy import EntropyPenalty
 from videoar.losses.lecam import LeCAM
 from videoar.losses.perceptual import PerceptualName, perceptual_loss
 from videoar.motion import moving_mask
@@ -42,7 +42,7 @@ class TokenizerLossConfig:
     commitment: float = 0.25
     """λ_commit, of the squared distance between the latent and its quantised form."""
     entropy: float = 0.1
-    """λ_entropy, of per-sample entropy − codebook entropy, meaned over scales."""
+    """λ_entropy, of per-sample entropy − γ·codebook entropy, meaned over scales."""
     lecam: float = 0.001
     """Weight of LeCAM in the discriminator's loss."""
     r1: float = 0.0
@@ -64,7 +64,11 @@ class TokenizerLossConfig:
     adaptive_gan: bool = False
     """Multiply λ_GAN by the ratio of the gradient norms at the decoder's last layer (VQGAN)."""
     entropy_temperature: float = 100.0
-    """Inverse temperature of the soft bits in the entropy term."""
+    """Inverse temperature τ of the soft bits in the entropy term, σ(2τu/√D); peers write σ(4τu/√D): their 100 is 200."""
+    entropy_gamma: float = 1.0
+    """γ. Above 1, bits that are constant come back into use; at 1 nothing pushes them."""
+    entropy_memory: float = 256.0
+    """Latent frames, of all ranks, over which the codebook's mean runs; 0: those of the batch alone."""
     partial_scales: float = 0.0
     """Probability that a batch is decoded from its first scales only (scale-wise regularisation)."""
 
@@ -72,6 +76,11 @@ class TokenizerLossConfig:
         for name in ("reconstruction", "perceptual", "hard", "moving", "gan", "commitment", "entropy", "lecam", "r1"):
             if getattr(self, name) < 0:
                 raise ValueError(f"the weight of {name} must not be negative, got {getattr(self, name)}")
+        if self.entropy_memory < 0 or self.entropy_gamma < 0:
+            raise ValueError(
+                "entropy_memory and entropy_gamma must not be negative,"
+                f" got {self.entropy_memory} and {self.entropy_gamma}"
+            )
         if not 0 < self.hard_share <= 1:
             raise ValueError(f"hard_share is a share of the pixels, got {self.hard_share}")
         if not 0 <= self.partial_scales <= 1:
@@ -102,18 +111,26 @@ class TokenizerLossConfig:
 
 
 class TokenizerObjective(nn.Module):
-    """The terms of both sides, from pixels and latents; its only state is LeCAM's running means."""
+    """The terms of both sides, from pixels and latents; its only state is running means (LeCAM, soft bits)."""
 
-    def __init__(self, config: TokenizerLossConfig) -> None:
+    def __init__(self, config: TokenizerLossConfig, latent_dim: int) -> None:
         super().__init__()
         self.config = config
         self.lecam = LeCAM() if config.gan > 0 else None
+        entropy = (latent_dim, config.entropy_temperature, config.entropy_memory, config.entropy_gamma)
+        self.entropy = EntropyPenalty(*entropy) if config.entropy > 0 else None
         self.perceptual = (
             perceptual_loss(config.perceptual_net, config.perceptual_weights) if config.perceptual > 0 else None
         )
 
     def forward(
-        self, video: Tensor, rebuilt: Tensor, latent: Tensor, codes: Quantized, fake_logits: Tensor | None
+        self,
+        video: Tensor,
+        rebuilt: Tensor,
+        latent: Tensor,
+        codes: Quantized,
+        fake_logits: Tensor | None,
+        average: Callable[[Tensor], Tensor] = lambda x: x,
     ) -> dict[str, Tensor]:
         """The tokenizer's terms, each an unweighted float32 scalar.
 
@@ -121,6 +138,7 @@ class TokenizerObjective(nn.Module):
             video, rebuilt: [B, 3, T, H, W]; the second not clamped.
             latent: [B, D, T', H', W'] before quantisation; `codes` is what became of it.
             fake_logits: what the discriminator says of `rebuilt`; None: no adversarial term.
+            average: of a detached tensor over ranks, for the codebook's entropy.
         """
         video, rebuilt, latent = video.float(), rebuilt.float(), latent.float()
         distance = F.l1_loss if self.config.distance == "l1" else F.mse_loss
@@ -136,10 +154,8 @@ class TokenizerObjective(nn.Module):
             terms["perceptual"] = self.perceptual(rebuilt, video)
         if self.config.commitment > 0:
             terms["commitment"] = F.mse_loss(latent, codes.latent.detach().float())
-        if self.config.entropy > 0:
-            temperature = self.config.entropy_temperature
-            scales = [entropy_terms(x, inverse_temperature=temperature) for x in codes.residuals]
-            terms["entropy"] = torch.stack([sample - codebook for sample, codebook in scales]).mean()
+        if self.entropy is not None:
+            terms["entropy"] = self.entropy(codes.residuals, average)
         if fake_logits is not None:
             terms["gan"] = generator_loss(fake_logits, self.config.gan_kind)
         return terms

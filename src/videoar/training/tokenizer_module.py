@@ -67,7 +67,7 @@ class TokenizerModule(TrainingModule):
         self.tokenizer = _make_tokenizer(tokenizer, init_from)
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
-        self.objective = TokenizerObjective(self.losses)
+        self.objective = TokenizerObjective(self.losses, self.tokenizer.config.latent_dim)
         self.latents_dir, self.stored, self._predicted_frames = latents_dir, stored, 0
         self._moving = MovingPSNR(), MovingRatio()
         self.save_hyperparameters(
@@ -111,7 +111,7 @@ class TokenizerModule(TrainingModule):
         rebuilt = self.tokenizer.decoder(self._shown(latent, codes)).float()
         with frozen(critic):
             fake_logits = critic(rebuilt) if critic is not None else None
-            terms = self.objective(video, rebuilt, latent, codes, fake_logits)
+            terms = self.objective(video, rebuilt, latent, codes, fake_logits, self.mean_over_ranks)
             weights = self.losses.weights(self.batches_seen)
             if critic is not None and self.losses.adaptive_gan:
                 weights["gan"] *= self._balance(terms, weights)

@@ -1,0 +1,70 @@
+"""The entropy penalty of the tokenizer's bits (BSQ, arXiv 2406.07548, §3.2): sure of each, and all used both ways."""
+
+# B batch · D bits per token · T latent frames · h w grid of one scale · K scales
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from videoar.bits.bsq import binary_entropy, soft_bits
+
+MOST_SCALES = 32
+
+
+class EntropyPenalty(nn.Module):
+    """Per-sample entropy − γ·codebook entropy of a batch's soft bits, in bits per bit, meaned over scales; a scalar.
+
+    The codebook's entropy is that of the mean soft bit over *the data*, and a batch is a poor estimate of it: the first
+    scale has one token a frame, and the frames of one clip look alike. So the mean runs over the last `memory` latent
+    frames of all ranks, and the gradient goes through the current batch at full strength:
+
+        ∂H(E[p]) = H′(E[p])·E[∂p]       E[p] from the running mean,  E[∂p] from the batch
+
+    Both are unbiased in the batch, so micro-batches and ranks, whose gradients are averaged, add up to the joint batch.
+    With γ = 1 a bit that is the same everywhere is left alone: there the two entropies are equal, and so are their slopes.
+    A larger γ pulls it back to where it can say something. The running sums are buffers, and a resumed run goes on with them.
+
+    Args:
+        latent_dim: bits per token D.
+        inverse_temperature: see `soft_bits`.
+        memory: latent frames after which a soft bit counts 1/e; 0: the batch alone.
+        gamma: weight of the codebook's entropy against the samples'.
+    """
+
+    sums: Tensor
+    weights: Tensor
+
+    def __init__(self, latent_dim: int, inverse_temperature: float = 100.0, memory: float = 256.0, gamma: float = 1.0) -> None:
+        super().__init__()
+        self.inverse_temperature, self.memory, self.gamma = inverse_temperature, memory, gamma
+        self.register_buffer("sums", torch.zeros(MOST_SCALES, latent_dim))
+        self.register_buffer("weights", torch.zeros(MOST_SCALES, 1))
+
+    def forward(self, residuals: Sequence[Tensor], average: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+        """The penalty; in training mode the batch also enters the running mean.
+
+        Args:
+            residuals: [B, D, T, h, w] of each scale, whose signs are the bits.
+            average: of a detached tensor over ranks.
+        """
+        soft = [soft_bits(x, 1, self.inverse_temperature).movedim(1, -1).flatten(0, -2) for x in residuals]
+        sample = torch.stack([binary_entropy(p).mean() for p in soft])
+        batch_KD = torch.stack([p.mean(0) for p in soft])
+        frames = residuals[0].shape[0] * residuals[0].shape[2]
+        mean_KD = self._running_mean(average(batch_KD.detach()), frames)
+        codebook = binary_entropy(mean_KD + batch_KD - batch_KD.detach()).mean(1)
+        return (sample - self.gamma * codebook).mean()
+
+    @torch.no_grad()
+    def _running_mean(self, batch_KD: Tensor, frames: int) -> Tensor:
+        scales = len(batch_KD)
+        keep = math.exp(-frames / self.memory) if self.memory > 0 else 0.0
+        sums = keep * self.sums[:scales] + (1 - keep) * batch_KD
+        weights = keep * self.weights[:scales] + (1 - keep)  # below 1 while the memory fills
+        if self.training:
+            self.sums[:scales], self.weights[:scales] = sums, weights
+        return sums / weights

@@ -22,6 +22,7 @@ from videoar.data.readers import open_video
 from videoar.metrics.pixels import frame_psnr, psnr_of_mse
 from videoar.motion import moving_mask
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.training.checkpoint import load_tokenizer
 from videoar.training.diagnostics import bits_report
 from videoar.training.ema import EMA
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
@@ -44,12 +45,10 @@ def to_float(clips: Tensor) -> Tensor:
     return clips.float() / 127.5 - 1
 
 
-def batch_of(clips: Tensor, size: int, images: bool, rng: torch.Generator) -> Tensor:
+def batch_of(clips: Tensor, size: int, frames: int, rng: torch.Generator) -> Tensor:
     chosen = clips[torch.randint(len(clips), (size,), generator=rng)]
-    if images:
-        frames = torch.randint(clips.shape[2], (size,), generator=rng)
-        chosen = torch.stack([clip[:, t : t + 1] for clip, t in zip(chosen, frames)])
-    return to_float(chosen)
+    starts = torch.randint(clips.shape[2] - frames + 1, (size,), generator=rng)
+    return to_float(torch.stack([clip[:, t : t + frames] for clip, t in zip(chosen, starts)]))
 
 
 @torch.no_grad()
@@ -87,7 +86,7 @@ def train(tokenizer, objective, losses, optim, args, clips, ema) -> dict[str, fl
         schedule = replace(optim, total=10_000, warmup=0)
         while used < budget:
             start = time.process_time()
-            video = batch_of(clips, size, images, rng)
+            video = batch_of(clips, size, 1 if images else args.frames, rng)
             latent = tokenizer.encode(video)
             codes = tokenizer.quantize(latent, straight_through=True)
             rebuilt = tokenizer.decoder(codes.latent)
@@ -115,10 +114,12 @@ def parsed() -> argparse.Namespace:
     add("--config", type=Path, default=Path("configs/tokenizer/atari_cpu.yaml"), help="where everything else comes from")
     add("--csv", type=Path, required=True)
     add("--name", required=True)
+    add("--init", type=Path, help="checkpoint or folder of a tokenizer to start from")
     add("--images", type=float, default=120, help="CPU seconds of images")
     add("--clips", type=float, default=0, help="CPU seconds of clips")
-    add("--image-batch", type=int, default=16)
+    add("--image-batch", type=int, default=8)
     add("--clip-batch", type=int, default=2)
+    add("--frames", type=int, default=9, help="of a training clip")
     add("--seed", type=int, default=0)
     add("--set", nargs="*", default=[], help="tokenizer.KEY=VALUE, losses.KEY=VALUE or optim.KEY=VALUE")
     return parser.parse_args()
@@ -132,7 +133,8 @@ def main() -> None:
         (part, key), value = change.split("=")[0].split("."), yaml.safe_load(change.split("=", 1)[1])
         given[part][key] = float(value) if isinstance(value, str) and value[0].isdigit() else value
     torch.manual_seed(args.seed)
-    tokenizer = VideoTokenizer(TokenizerConfig(**given["tokenizer"]))
+    config = TokenizerConfig(**given["tokenizer"])
+    tokenizer = VideoTokenizer(config) if args.init is None else load_tokenizer(args.init).requires_grad_(True).train()
     losses, optim = TokenizerLossConfig(**given["losses"]), OptimConfig(**given["optim"])
     args.test, clips = load(args.data, "test", 64), load(args.data, "train", 1200)
     ema = EMA(0.99)

@@ -1,11 +1,12 @@
-"""One comparison of the tokenizer's recipe: train for so many CPU seconds, then measure on test clips; a row of a table.
+"""One comparison of the tokenizer's recipe: train for some CPU seconds, then measure on test clips: a row of a table.
 
     python benchmarks/tokenizer_recipe.py --data data/atari64 --csv recipe.csv --name d16 --images 120 --clips 60 \\
         --set tokenizer.latent_dim=16 optim.lr=2e-3
 
 Every run has the same seed, sees images (single frames) first and then clips, and its learning rate falls along a
-cosine over the CPU seconds of the whole, so that each is finished when it is measured. PSNR is the mean over test clips;
-moving PSNR is that over pixels that move (videoar.motion), of single frames after images, of clips after clips.
+cosine over the CPU seconds of the whole, so that each is finished when it is measured. PSNR is the mean over frames of
+test clips; moving PSNR is that of all pixels that move (videoar.motion): of single frames after images, of whole clips
+after clips.
 """
 
 import argparse
@@ -70,7 +71,10 @@ def measure(tokenizer: VideoTokenizer, clips: Tensor, images: bool) -> dict[str,
         squares = ((rebuilt - video) / 2).square().mean(1)
         error, pixels = error + float((squares * mask).sum()), pixels + float(mask.sum())
     kind = "image" if images else "clip"
-    found = {f"{kind}_psnr": float(torch.cat(psnr).mean()), f"{kind}_moving": float(psnr_of_mse(torch.tensor(error / pixels)))}
+    found = {
+        f"{kind}_psnr": float(torch.cat(psnr).mean()),
+        f"{kind}_moving": float(psnr_of_mse(torch.tensor(error / pixels))),
+    }
     return found if images else found | {"motion_ratio": moved / moving}
 
 
@@ -111,7 +115,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, required=True)
-    add("--config", type=Path, default=Path("configs/tokenizer/atari_cpu.yaml"), help="where everything else comes from")
+    add(
+        "--config", type=Path, default=Path("configs/tokenizer/atari_cpu.yaml"), help="where everything else comes from"
+    )
     add("--csv", type=Path, required=True)
     add("--name", required=True)
     add("--init", type=Path, help="checkpoint or folder of a tokenizer to start from")
@@ -139,7 +145,15 @@ def main() -> None:
     args.test, clips = load(args.data, "test", 64), load(args.data, "train", 1200)
     ema = EMA(0.99)
     ema.start(tokenizer)
-    row = train(tokenizer, TokenizerObjective(losses, tokenizer.config.latent_dim), losses, replace(optim, final=0.0), args, clips, ema)
+    row = train(
+        tokenizer,
+        TokenizerObjective(losses, tokenizer.config.latent_dim),
+        losses,
+        replace(optim, final=0.0),
+        args,
+        clips,
+        ema,
+    )
     ema.swap_in(tokenizer)
     tokenizer.eval()
     if args.clips:
@@ -148,7 +162,15 @@ def main() -> None:
         report = bits_report(tokenizer.quantize(tokenizer.encode(to_float(args.test[::2, :, :1]))))
     usage = [float(v) for k, v in report.items() if k.startswith("bit_usage")]
     changes = " ".join([f"images={args.images:g}x{args.image_batch} clips={args.clips:g}x{args.clip_batch}", *args.set])
-    columns = ("image_batches", "image_psnr", "image_moving", "clip_batches", "clip_psnr", "clip_moving", "motion_ratio")
+    columns = (
+        "image_batches",
+        "image_psnr",
+        "image_moving",
+        "clip_batches",
+        "clip_psnr",
+        "clip_moving",
+        "motion_ratio",
+    )
     numbers = [f"{row[c]:.3f}".rstrip("0").rstrip(".") if c in row else "" for c in columns]
     new = not args.csv.exists()
     with args.csv.open("a", newline="") as file:

@@ -56,9 +56,7 @@ def make(kind: str, folder: Path) -> TokenizerModule | GeneratorModule:
     if kind == "tokenizer":
         return TokenizerModule(
             TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4),
-            losses=TokenizerLossConfig(
-                perceptual=0.0, entropy=0.5, lecam=0.1, r1=1.0, r1_every=1, adaptive_gan=True
-            ),
+            losses=TokenizerLossConfig(perceptual=0.0, entropy=0.5, lecam=0.1, r1=1.0, r1_every=1, adaptive_gan=True),
             discriminator=DiscriminatorConfig(channels=4, layers=2, temporal_layers=1),
             optim=optim,
             discriminator_optim=optim,

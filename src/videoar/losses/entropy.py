@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from videoar.bits.bsq import binary_entropy, soft_bits
@@ -16,7 +17,7 @@ MOST_SCALES = 32
 
 
 class EntropyPenalty(nn.Module):
-    """Per-sample entropy − γ·codebook entropy of a batch's soft bits, in bits per bit, meaned over scales; a scalar.
+    """Per-sample entropy − codebook entropy of a batch's soft bits, in bits per bit, meaned over scales; a scalar.
 
     The codebook's entropy is that of the mean soft bit over *the data*, and a batch is a poor estimate of it: the first
     scale has one token a frame, and the frames of one clip look alike. So the mean runs over the last `memory` latent
@@ -24,23 +25,21 @@ class EntropyPenalty(nn.Module):
 
         ∂H(E[p]) = H′(E[p])·E[∂p]       E[p] from the running mean,  E[∂p] from the batch
 
-    Both are unbiased in the batch, so micro-batches and ranks, whose gradients are averaged, add up to the joint batch.
-    With γ = 1 a bit that is the same everywhere is left alone: there the two entropies are equal, and so are their slopes.
-    A larger γ pulls it back to where it can say something. The running sums are buffers, and a resumed run goes on with them.
+    Both are means over the batch, so micro-batches and ranks, whose gradients are averaged, add up to the joint batch.
+    The running sums are buffers: a resumed run goes on with them.
 
     Args:
         latent_dim: bits per token D.
         inverse_temperature: see `soft_bits`.
-        memory: latent frames after which a soft bit counts 1/e; 0: the batch alone.
-        gamma: weight of the codebook's entropy against the samples'.
+        memory: latent frames, of all ranks, after which a soft bit counts 1/e; 0: the batch alone.
     """
 
     sums: Tensor
     weights: Tensor
 
-    def __init__(self, latent_dim: int, inverse_temperature: float = 100.0, memory: float = 256.0, gamma: float = 1.0) -> None:
+    def __init__(self, latent_dim: int, inverse_temperature: float = 100.0, memory: float = 256.0) -> None:
         super().__init__()
-        self.inverse_temperature, self.memory, self.gamma = inverse_temperature, memory, gamma
+        self.inverse_temperature, self.memory = inverse_temperature, memory
         self.register_buffer("sums", torch.zeros(MOST_SCALES, latent_dim))
         self.register_buffer("weights", torch.zeros(MOST_SCALES, 1))
 
@@ -54,10 +53,11 @@ class EntropyPenalty(nn.Module):
         soft = [soft_bits(x, 1, self.inverse_temperature).movedim(1, -1).flatten(0, -2) for x in residuals]
         sample = torch.stack([binary_entropy(p).mean() for p in soft])
         batch_KD = torch.stack([p.mean(0) for p in soft])
-        frames = residuals[0].shape[0] * residuals[0].shape[2]
+        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        frames = residuals[0].shape[0] * residuals[0].shape[2] * ranks
         mean_KD = self._running_mean(average(batch_KD.detach()), frames)
         codebook = binary_entropy(mean_KD + batch_KD - batch_KD.detach()).mean(1)
-        return (sample - self.gamma * codebook).mean()
+        return (sample - codebook).mean()
 
     @torch.no_grad()
     def _running_mean(self, batch_KD: Tensor, frames: int) -> Tensor:

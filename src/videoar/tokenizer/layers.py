@@ -66,7 +66,8 @@ def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: St
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """`F.conv3d`; in float32 on a CPU with what torch's own choice misses there (docs/performance.md).
 
-    One small clip goes to oneDNN directly, which is up to 10x faster; training on clips takes `PlainWeightGradient`.
+    Without gradients one small clip goes to oneDNN directly, up to 10x faster; training on clips takes
+    `PlainWeightGradient`.
     """
     x, weight = x.contiguous(memory_format=CHANNELS_LAST), weight.contiguous(memory_format=CHANNELS_LAST)
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
@@ -80,7 +81,7 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, paddi
 
 
 class PlainWeightGradient(torch.autograd.Function):
-    """`F.conv3d` whose weight gradient is computed in plain memory: oneDNN's for clips in channels-last memory is slow."""
+    """`F.conv3d` with its weight gradient in plain memory: oneDNN's for clips in channels-last memory is slow."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:

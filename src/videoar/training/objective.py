@@ -42,7 +42,7 @@ class TokenizerLossConfig:
     commitment: float = 0.25
     """λ_commit, of the squared distance between the latent and its quantised form."""
     entropy: float = 0.1
-    """λ_entropy, of per-sample entropy − γ·codebook entropy, meaned over scales."""
+    """λ_entropy, of per-sample entropy − codebook entropy, meaned over scales."""
     lecam: float = 0.001
     """Weight of LeCAM in the discriminator's loss."""
     r1: float = 0.0
@@ -64,9 +64,7 @@ class TokenizerLossConfig:
     adaptive_gan: bool = False
     """Multiply λ_GAN by the ratio of the gradient norms at the decoder's last layer (VQGAN)."""
     entropy_temperature: float = 100.0
-    """Inverse temperature τ of the soft bits in the entropy term, σ(2τu/√D); peers write σ(4τu/√D): their 100 is 200."""
-    entropy_gamma: float = 1.0
-    """γ. Above 1, bits that are constant come back into use; at 1 nothing pushes them."""
+    """Inverse temperature τ of the entropy term's soft bits, σ(2τu/√D); peers write σ(4τu/√D): their 100 is 200."""
     entropy_memory: float = 256.0
     """Latent frames, of all ranks, over which the codebook's mean runs; 0: those of the batch alone."""
     partial_scales: float = 0.0
@@ -76,11 +74,8 @@ class TokenizerLossConfig:
         for name in ("reconstruction", "perceptual", "hard", "moving", "gan", "commitment", "entropy", "lecam", "r1"):
             if getattr(self, name) < 0:
                 raise ValueError(f"the weight of {name} must not be negative, got {getattr(self, name)}")
-        if self.entropy_memory < 0 or self.entropy_gamma < 0:
-            raise ValueError(
-                "entropy_memory and entropy_gamma must not be negative,"
-                f" got {self.entropy_memory} and {self.entropy_gamma}"
-            )
+        if self.entropy_memory < 0:
+            raise ValueError(f"entropy_memory must not be negative, got {self.entropy_memory}")
         if not 0 < self.hard_share <= 1:
             raise ValueError(f"hard_share is a share of the pixels, got {self.hard_share}")
         if not 0 <= self.partial_scales <= 1:
@@ -117,7 +112,7 @@ class TokenizerObjective(nn.Module):
         super().__init__()
         self.config = config
         self.lecam = LeCAM() if config.gan > 0 else None
-        entropy = (latent_dim, config.entropy_temperature, config.entropy_memory, config.entropy_gamma)
+        entropy = (latent_dim, config.entropy_temperature, config.entropy_memory)
         self.entropy = EntropyPenalty(*entropy) if config.entropy > 0 else None
         self.perceptual = (
             perceptual_loss(config.perceptual_net, config.perceptual_weights) if config.perceptual > 0 else None

@@ -10,6 +10,7 @@ from videoar.data.writers import write_mp4
 from videoar.errors import UserError
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.checkpoint_io import SafeCheckpointIO
+from videoar.training.precision import machine_precision
 
 TINY = {"latent_dim": 8, "channels": 8, "multipliers": [1, 1, 2], "res_blocks": 1, "norm_groups": 4}
 KEEP = "lightning.pytorch.callbacks.ModelCheckpoint"
@@ -112,3 +113,9 @@ def test_messages_of_the_parser_are_reduced_to_their_heart(message, expected):
 
 def test_as_list():
     assert as_list(None) == [] and as_list("x") == ["x"] and as_list((1, 2)) == [1, 2]
+
+
+@pytest.mark.parametrize("given, expected", [([], None), (["--trainer.precision", "64-true"], "64-true")])
+def test_precision_is_the_machines_unless_it_is_given(place, given, expected):
+    cli = start("validate", place, "t", *given)
+    assert cli.trainer.precision == (expected or machine_precision("cpu"))

@@ -56,7 +56,7 @@ class Watch(Callback):
 
 def make_module(kind: str, folder: Path) -> TokenizerModule | GeneratorModule:
     seed_everything(0)
-    optim = OptimConfig(lr=3e-3, warmup=2)
+    optim = OptimConfig("muon" if kind == "tokenizer" else "adamw", lr=3e-3, warmup=2)
     if kind == "tokenizer":
         return TokenizerModule(
             TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4),

@@ -52,7 +52,9 @@ def make_data(folder: Path, world: int) -> MixedDataModule:
 
 def make(kind: str, folder: Path) -> TokenizerModule | GeneratorModule:
     torch.manual_seed(0)
-    optim, loop = OptimConfig(lr=1e-3, schedule="constant", clip=0.5), LoopConfig(ema_decay=0.9)
+    optimizer = "adamw" if kind == "tokenizer" else "muon"  # which must gather the sharded matrices
+    optim = OptimConfig(optimizer, lr=1e-3, schedule="constant", clip=0.5)
+    loop = LoopConfig(ema_decay=0.9)
     if kind == "tokenizer":
         return TokenizerModule(
             TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4),

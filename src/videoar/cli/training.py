@@ -20,7 +20,9 @@ from videoar.callbacks.progress import LineProgress
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
 from videoar.training.checkpoint_io import SafeCheckpointIO
+from videoar.training.precision import machine_precision
 
+log = logging.getLogger(__name__)
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -48,6 +50,9 @@ class VideoARCLI(LightningCLI):
         logger = config.get("logger")
         if logger in (None, True):  # one folder a run: resuming goes on in it
             logger = TensorBoardLogger(config.get("default_root_dir") or "outputs", name="", version="")
+        if config.get("precision") is None:
+            kwargs["precision"] = machine_precision(str(config.get("accelerator") or "auto"))
+            log.info("precision %s, which is fast on this machine (trainer.precision)", kwargs["precision"])
         return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, logger=logger, **kwargs)
 
 

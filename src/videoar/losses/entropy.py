@@ -44,7 +44,7 @@ class EntropyPenalty(nn.Module):
         self.register_buffer("weights", torch.zeros(MOST_SCALES, 1))
 
     def forward(self, residuals: Sequence[Tensor], average: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-        """The penalty; in training mode the batch also enters the running mean.
+        """The penalty. In training mode the batch enters the running mean first; else the mean stays as it is.
 
         Args:
             residuals: [B, D, T, h, w] of each scale, whose signs are the bits.
@@ -53,18 +53,17 @@ class EntropyPenalty(nn.Module):
         soft = [soft_bits(x, 1, self.inverse_temperature).movedim(1, -1).flatten(0, -2) for x in residuals]
         sample = torch.stack([binary_entropy(p).mean() for p in soft])
         batch_KD = torch.stack([p.mean(0) for p in soft])
-        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        frames = residuals[0].shape[0] * residuals[0].shape[2] * ranks
-        mean_KD = self._running_mean(average(batch_KD.detach()), frames)
+        if self.training:
+            self._remember(average(batch_KD.detach()), frames=residuals[0].shape[0] * residuals[0].shape[2])
+        sums, weights = self.sums[: len(soft)], self.weights[: len(soft)]
+        mean_KD = torch.where(weights > 0, sums / weights.clamp(min=1e-12), batch_KD.detach())
         codebook = binary_entropy(mean_KD + batch_KD - batch_KD.detach()).mean(1)
         return (sample - codebook).mean()
 
     @torch.no_grad()
-    def _running_mean(self, batch_KD: Tensor, frames: int) -> Tensor:
-        scales = len(batch_KD)
-        keep = math.exp(-frames / self.memory) if self.memory > 0 else 0.0
-        sums = keep * self.sums[:scales] + (1 - keep) * batch_KD
-        weights = keep * self.weights[:scales] + (1 - keep)  # below 1 while the memory fills
-        if self.training:
-            self.sums[:scales], self.weights[:scales] = sums, weights
-        return sums / weights
+    def _remember(self, batch_KD: Tensor, frames: int) -> None:
+        """Into the running mean; `weights` stay below 1 while the memory fills."""
+        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        keep = math.exp(-frames * ranks / self.memory) if self.memory > 0 else 0.0
+        for total, new in ((self.sums, batch_KD), (self.weights, 1.0)):
+            total[: len(batch_KD)] = keep * total[: len(batch_KD)] + (1 - keep) * new

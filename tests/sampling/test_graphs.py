@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from videoar import GeneratorConfig, ScalePyramid, TokenizerConfig, VideoAR, VideoTokenizer, generate
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
+from videoar.kernels.linear import plain
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.raster import sampler_of
@@ -196,3 +197,11 @@ def test_graphs_on_a_gpu():
             sampler._sample_frame(t)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_blocks_compiled_for_training_are_sampled_with_plain_layers():
+    """`loop.compile` compiles every block; packed weights are no constants of its graph, and inductor refuses them."""
+    model = make_generator()
+    condition = model.condition([0])
+    model.blocks[0].compile(backend="eager")
+    assert model.new_cache(condition, PYRAMID, 1).linear is plain

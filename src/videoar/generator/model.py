@@ -190,7 +190,8 @@ class VideoAR(nn.Module, Pretrained):
 
     def fast_linear(self) -> Apply:
         """How to apply the blocks' linear layers as their weights are now (`kernels.linear`)."""
-        return packed(self.blocks) if self._compiled is None else plain
+        compiled = self._compiled is not None or any(block._compiled_call_impl is not None for block in self.blocks)
+        return plain if compiled else packed(self.blocks)
 
     def compile_steps(self, **options: Any) -> None:
         """Compile the blocks for `step`, once for the shapes of all frames and scales; `options` go to torch.compile.

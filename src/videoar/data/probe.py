@@ -1,113 +1,176 @@
-"""What a file says of itself before its frames are decoded: length, rate, size, which way is up; or why it is bad."""
+"""What is meant by a file's frames: which stream, how many, in which order, which way up, how wide; or why it is bad.
 
-import re
-from fractions import Fraction
+The rule, for every reader: frame n is the n-th picture that comes out when the first video stream that is no cover is
+decoded from its start. It is shown upright and mirrored as the display matrix says, with square pixels, in the size
+of the first picture.
+"""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from videoar.data.container import MAX_PIXELS, UnreadableClip, open_container
 from videoar.data.files import IMAGE_SUFFIXES
-from videoar.errors import UserError
+from videoar.data.walk import Walk, first_facts, walk_packets
 
-MAX_PIXELS = 2**26
-"""Largest frame that is decoded (67 million pixels, 8192 x 8192); a larger one is refused before decoding."""
-
-
-class UnreadableClip(UserError):
-    """A file that cannot be decoded: the message is `path: reason`."""
-
-    def __init__(self, path: str | Path, reason: object) -> None:
-        text = " ".join(str(reason).split("Stack trace")[0].split())
-        self.path, self.reason = str(path), re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", text)[:300]
-        super().__init__(f"{self.path}: {self.reason}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
+_HIDDEN = ("vp8", "theora", "vc1", "wmv3")
+"""Codecs whose packets may hold no picture to show, or repeat one: their frames are counted by decoding."""
+_GUESSED = ("avi", "ogg")
+"""Containers that store no time of presentation: with reordered frames FFmpeg's stamps are guesses there."""
+PADDED_WIDTHS = (16, 24, 48, 72, 96, 144)
+"""Widths at which decord 0.6 pads the rows of its frames and then refuses to copy them."""
 
 
+def _no_numbers() -> np.ndarray:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
 class Probe:
-    """What a walk over a file's packets tells, undecoded: length, rate, size, time stamps, key frames.
+    """What is known of a file before its frames are wanted; by `probe`, or kept from an earlier look."""
 
-    `seekable` is false where time stamps are missing, and for AVI with B-frames (much XviD material), whose
-    stamps are guessed: decord and torchcodec return the wrong frames there after a seek.
-    `turns` is how many quarter turns (anticlockwise) show the picture upright: phones store it lying, with a note.
-    `height` and `width` are those of the upright picture.
-    Raises `UnreadableClip` for a file that does not open, has no video, damaged packets, or too large frames.
+    container: str
+    codec: str
+    length: int
+    """Number of frames: decoded ones if `exact`, else of the packets that hold one."""
+    fps: float
+    """Mean rate; 0 if nothing tells it."""
+    stored: tuple[int, int]
+    """Height and width of the first picture as it is stored."""
+    height: int
+    width: int
+    """Of the picture as it is shown: upright, square pixels."""
+    orientation: int = 0
+    """Sum of `TRANSPOSED`, `MIRRORED` and `UPSIDE_DOWN`."""
+    exact: bool = False
+    """Whether all of the file was decoded to learn this."""
+    unusual: str = ""
+    """Why only PyAV is known to be right on it; empty: so are the other readers."""
+    stamps: np.ndarray = field(default_factory=_no_numbers)
+    """Time stamps of the frames in order of presentation; empty: they cannot be told apart, decode from the start."""
+    keys: np.ndarray = field(default_factory=_no_numbers)
+    """Frames at which decoding may start, rising."""
+    targets: np.ndarray = field(default_factory=_no_numbers)
+    """The time to seek to for each key."""
+
+
+def probe(path: str | Path, max_pixels: int = MAX_PIXELS, exact: bool = False) -> Probe:
+    """Look at a file: walk its packets and decode the first frame, or all frames if that is what it takes (`exact`).
+
+    Raises `UnreadableClip` for a file that does not open, has no video, damaged packets, too large or no frames.
     """
+    if not Path(path).is_file():
+        raise UnreadableClip(path, "no such file")
+    if Path(path).stat().st_size == 0:
+        raise UnreadableClip(path, "the file is empty")
+    walk = walk_packets(path, max_pixels, exact)
+    if not walk.packets:
+        raise UnreadableClip(path, "the video stream holds no frames")
+    # Refused here, because whether decord fails on it depends on the timing of its threads.
+    if walk.corrupt:
+        total = len(walk.packets)
+        raise UnreadableClip(path, f"cut short or damaged: {walk.corrupt} of {total} packets are incomplete")
+    if not walk.stamps:
+        if exact:
+            raise UnreadableClip(path, "no frame decodes")
+        return probe(path, max_pixels, exact=True)
+    if walk.first["height"] * walk.first["width"] > max_pixels:
+        size = f"{walk.first['width']}x{walk.first['height']}"
+        raise UnreadableClip(path, f"frames of {size} exceed the limit of {max_pixels} pixels")
+    if not exact and not _packets_are_frames(walk):
+        return probe(path, max_pixels, exact=True)
+    return _conclude(walk, exact)
 
-    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-        import av
 
-        if not Path(path).is_file():
-            raise UnreadableClip(path, "no such file")
-        if Path(path).stat().st_size == 0:
-            raise UnreadableClip(path, "the file is empty")
-        try:
-            with av.open(str(path)) as container:
-                if not container.streams.video:
-                    raise UnreadableClip(path, "no video stream")
-                stream = container.streams.video[0]
-                codec = stream.codec_context
-                if codec.height * codec.width > max_pixels:
-                    size = f"{codec.width}x{codec.height}"
-                    raise UnreadableClip(path, f"frames of {size} exceed the limit of {max_pixels} pixels")
-                tick = stream.time_base or Fraction(1)
-                self.fps = float(stream.average_rate or stream.guessed_rate or 0)
-                ordered = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
-                found = (p for p in container.demux(stream) if p.size and not p.is_discard)
-                packets = [(p.pts, p.is_keyframe, p.is_corrupt) for p in found]
-                self.turns = _quarter_turns(container)
-                self.height, self.width = _upright(codec.height, codec.width, self.turns)
-        except UnreadableClip:
-            raise
-        except (OSError, ValueError, OverflowError) as error:  # FFmpeg's own, and metadata that is no text
-            reason = getattr(error, "strerror", None) or error
-            raise UnreadableClip(path, f"not a video, or damaged: {reason}") from error
-        if not packets:
-            raise UnreadableClip(path, "the video stream holds no frames")
-        # Refused here, because whether decord fails on it depends on the timing of its threads.
-        if damaged := sum(corrupt for *_, corrupt in packets):
-            raise UnreadableClip(path, f"cut short or damaged: {damaged} of {len(packets)} packets are incomplete")
-        self.length = len(packets)
-        stamps = sorted(pts for pts, *_ in packets if pts is not None)
-        if len(stamps) > 1 and stamps[-1] > stamps[0]:  # of a variable rate the header's number is far off
-            measured = float((len(stamps) - 1) / ((stamps[-1] - stamps[0]) * tick))
-            self.fps = self.fps if abs(self.fps / measured - 1) < 0.05 else measured
-        self.seekable = ordered and len(set(stamps)) == self.length
-        self.stamps = stamps if self.seekable else []
-        self.keys = [i for i, (_, key, _) in enumerate(sorted(packets)) if key] if self.seekable else []
+def _packets_are_frames(walk: Walk) -> bool:
+    """Whether the packets' stamps can stand for the frames': each its own, and those of the first frames decoded."""
+    stamps = {pts for pts, *_ in walk.packets}
+    if walk.first["codec"] in _HIDDEN or None in stamps or len(stamps) < len(walk.packets) or _guessed(walk):
+        return False
+    return sorted(pts for pts in stamps if pts is not None)[: len(walk.stamps)] == walk.stamps
+
+
+def _guessed(walk: Walk) -> bool:
+    reordered = walk.first["delayed"] or any(pts != dts for pts, dts, _ in walk.packets)
+    return walk.first["container"] in _GUESSED and reordered
+
+
+def _conclude(walk: Walk, exact: bool) -> Probe:
+    """The stamps of decoded frames if `exact`, else of the packets, and where decoding may start."""
+    first = walk.first
+    known = [pts for pts in walk.stamps if pts is not None] if exact else sorted(pts for pts, *_ in walk.packets)
+    length = len(walk.stamps) if exact else len(known)
+    if len(known) < length or any(b <= a for a, b in pairwise(known)) or _guessed(walk):
+        known = []
+    place = {stamp: index for index, stamp in enumerate(known)}
+    by_dts = first["container"] in ("mpegts", "mpeg")  # which search for the time of decoding
+    keys = {
+        place[pts]: dts if by_dts and dts is not None else pts
+        for pts, dts, key in walk.packets
+        if key and pts in place and pts not in walk.inner and not first["palette"]  # which comes with the first frame
+    }
+    keys = dict(sorted({**keys, 0: 0}.items()))
+    rate = first["rate"]
+    if len(known) > 1:  # of a variable rate the header's number is far off
+        measured = float((len(known) - 1) / ((known[-1] - known[0]) * first["tick"]))
+        rate = rate if abs(rate / measured - 1) < 0.05 else measured
+    facts = {name: first[name] for name in ("container", "codec", "stored", "height", "width", "orientation")}
+    stamps, frames, targets = (np.array(list(row), np.int64) for row in (known, keys, keys.values()))
+    return Probe(
+        **facts,
+        length=length,
+        fps=rate,
+        exact=exact,
+        unusual=_unusual(walk, known),
+        stamps=stamps,
+        keys=frames,
+        targets=targets,
+    )
+
+
+def _unusual(walk: Walk, known: list[int]) -> str:
+    """Why decord 0.6 may return other frames than those asked for, or none; empty if it is known to be right.
+
+    Known by tests: H.264 in mp4, mov and mkv whose groups of pictures are closed and start with an IDR picture.
+    """
+    first, packets = walk.first, walk.packets
+    low = np.minimum.accumulate([pts if pts is not None else 0 for pts, *_ in packets][::-1])[::-1]
+    leading = any(key and pts is not None and pts > least for (pts, _, key), least in zip(packets, low))
+    reasons = {
+        f"{first['codec']} in {first['container']}": first["codec"] != "h264"
+        or first["container"] not in ("mov", "matroska"),
+        "packets that hold no frame": len(known) != len(packets),
+        "several video streams": first["streams"] > 1,
+        "a display matrix": first["orientation"] != 0,
+        "pixels that are not square": not first["square"],
+        "key frames that do not stand alone (an open group of pictures, or a refresh piece by piece)": leading or not walk.idr,
+        "a start amid a group of pictures": not packets[0][2],
+        "a size at which it fails": first["stored"][1] in PADDED_WIDTHS or first["stored"][1] < 16,
+    }
+    return next((reason for reason, found in reasons.items() if found), "")
 
 
 def frame_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of a video's or image's upright picture, from its header. Raises `UnreadableClip`."""
-    import av
+    """(height, width) of a video's or image's picture as it is shown, from its start. Raises `UnreadableClip`."""
+    from av.error import FFmpegError
     from PIL import Image
 
     try:
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
             with Image.open(path) as image:
-                return _upright(image.height, image.width, int(image.getexif().get(274, 1) >= 5))  # 274: orientation
-        with av.open(str(path)) as container:
-            codec = container.streams.video[0].codec_context
-            turns = _quarter_turns(container) if codec.height * codec.width <= MAX_PIXELS else 0
-            return _upright(codec.height, codec.width, turns)
-    except (OSError, IndexError, ValueError, SyntaxError) as error:
+                lying = image.getexif().get(274, 1) >= 5  # 274: orientation
+                return (image.width, image.height) if lying else (image.height, image.width)
+        with open_container(path) as (container, stream):
+            if stream is None or stream.codec_context is None:
+                raise UnreadableClip(path, "no video stream")
+            codec = stream.codec_context
+            if codec.height * codec.width <= MAX_PIXELS:
+                first = first_facts(next(container.decode(stream)), container, stream)
+                return first["height"], first["width"]
+            return codec.height, codec.width
+    except UnreadableClip:
+        raise
+    except (FFmpegError, OSError, StopIteration, ValueError, SyntaxError) as error:
         raise UnreadableClip(path, f"no picture size in it: {error}") from error
-
-
-def _quarter_turns(container: Any) -> int:
-    """Quarter turns (anticlockwise) that a video's display matrix asks for; it comes with the first decoded frame."""
-    import av
-
-    if not {"mov", "mp4", "matroska"} & set(container.format.name.split(",")):
-        return 0  # others have no display matrix
-    try:
-        container.seek(0)
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        return round(next(container.decode(stream)).rotation / 90) % 4
-    except (av.error.FFmpegError, StopIteration):
-        return 0  # whoever reads the frames will say what is wrong
-
-
-def _upright(height: int, width: int, turns: int) -> tuple[int, int]:
-    return (width, height) if turns % 2 else (height, width)

@@ -1,34 +1,41 @@
 """Files -> uint8 frames, by one small interface over three decoders chosen by name.
 
-`decord` (default) is fast; `pyav` always works; `torchcodec` needs FFmpeg's shared libraries. All three
-number frames in presentation order and give the same pixels within codec tolerance.
-A container's own frame count is never trusted: it can be larger than what decodes, and decord then waits holding the
-interpreter lock. A reader's length is the number of packets, or a smaller count that `videoar data check` has verified.
+`pyav` reads everything; `decord` and `torchcodec` are used on files for which they are known to be right, and PyAV
+reads the others in their place. All number frames by one rule, `probe`'s, and give the same pixels within codec
+tolerance. A frame is never handed over unless its time stamp is the wanted one (PyAV, torchcodec), or the file is of
+a kind on which a seek was found right by test (decord, which does not tell stamps).
 """
 
+import logging
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from videoar.data.probe import MAX_PIXELS, Probe, UnreadableClip
+from videoar.data.container import file_address, open_container
+from videoar.data.index import keep, known, learn_key
+from videoar.data.probe import MAX_PIXELS, Probe, UnreadableClip, probe
+from videoar.data.walk import DEPENDENT, MIRRORED, TRANSPOSED, UPSIDE_DOWN
 from videoar.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Reader(ABC):
     """One open video: `len`, `fps`, `height`, `width` and `get(indices)`."""
 
-    def __init__(self, path: str | Path, probe: Probe) -> None:
-        self.path, self._probe, self._length = str(path), probe, probe.length
+    def __init__(self, path: str | Path, probe: Probe, frames: int | None = None) -> None:
+        self.path, self._probe, self._limit = str(path), probe, frames
         self.fps, self.height, self.width = probe.fps, probe.height, probe.width
 
     def __len__(self) -> int:
-        return self._length
+        return min(self._probe.length, self._limit or self._probe.length)
 
     def get(self, indices: Sequence[int]) -> torch.Tensor:
         """The frames at `indices` (any order, repeats allowed), uint8 `[len(indices), H, W, 3]`."""
@@ -45,52 +52,137 @@ class Reader(ABC):
     def _decode(self, indices: list[int]) -> torch.Tensor: ...
 
 
+class _NotAsKnownError(Exception):
+    """The frames that come are not those that the packets promised."""
+
+
 class PyAVReader(Reader):
-    """Seeks to the key frame before the first wanted frame and decodes forward, matching time stamps."""
+    """Seeks to a key frame, sees by time stamps that it got there, and decodes forward, comparing every stamp.
+
+    Where a seek does not get there, an earlier key frame is tried, and at last the beginning. Where frames come that
+    the packets did not promise, all are decoded once to learn the true ones.
+    """
 
     def _decode(self, indices: list[int]) -> torch.Tensor:
-        wanted, found = set(indices), {}
-        for index, frame in self._frames(min(wanted)):
-            if index in wanted:
-                found[index] = self._pixels(frame)
-            if len(found) == len(wanted):
-                return torch.stack([found[index] for index in indices])
-        missing = min(wanted - found.keys())
-        raise UnreadableClip(self.path, f"frame {missing} of {len(self)} does not decode")
+        try:
+            return self._collect(indices)
+        except _NotAsKnownError:
+            self._relearn(probe(self.path, exact=True))
+        for attempt in ("a seek", "decoding in order"):
+            if max(indices) >= len(self):
+                raise UnreadableClip(self.path, f"frame {max(indices)} of {len(self)} does not decode")
+            try:
+                return self._collect(indices)
+            except _NotAsKnownError as error:
+                reason = f"other frames come after {attempt}: {error}"
+                self._relearn(replace(self._probe, keys=self._probe.keys[:1], targets=self._probe.targets[:1]))
+        raise UnreadableClip(self.path, reason)
 
-    def _pixels(self, frame: Any) -> torch.Tensor:
-        """A decoded frame as uint8 `[H, W, 3]`, upright, without alpha."""
-        pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-        return pixels.rot90(self._probe.turns, (0, 1)) if self._probe.turns else pixels
+    def _relearn(self, better: Probe) -> None:
+        self._probe = better
+        keep(self.path, better)
+
+    def _collect(self, indices: list[int]) -> torch.Tensor:
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(indices):
+            places.setdefault(index, []).append(place)
+        last, pixels = max(indices), np.empty((len(indices), self.height, self.width, 3), np.uint8)
+        convert = self._converter()
+        for index, frame in self._frames(min(indices)):
+            if index in places:
+                pixels[places[index]] = convert(frame)
+            if index == last:
+                return torch.from_numpy(pixels)
+        raise _NotAsKnownError(f"there is no frame {last}")
+
+    def in_order(self) -> Iterator[torch.Tensor]:
+        """All frames from the first on, uint8 `[H, W, 3]` each."""
+        convert = self._converter()
+        with open_container(self.path) as (container, stream):
+            for frame in container.decode(stream):
+                yield torch.from_numpy(convert(frame).copy())
+
+    def _converter(self) -> Callable[[Any], np.ndarray]:
+        """Frame -> uint8 `[H, W, 3]`, upright, square pixels, without alpha, all in the size of the first."""
+        from av.video.reformatter import VideoReformatter
+
+        scaler, orientation = VideoReformatter(), self._probe.orientation
+        lying = orientation & TRANSPOSED
+        height, width = (self.width, self.height) if lying else (self.height, self.width)
+
+        def convert(frame: Any) -> np.ndarray:
+            plane = scaler.reformat(frame, width=width, height=height, format="rgb24").planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+            picture = rows[:, : 3 * width].reshape(height, width, 3)
+            picture = picture.swapaxes(0, 1) if lying else picture
+            picture = picture[:, ::-1] if orientation & MIRRORED else picture
+            return picture[::-1] if orientation & UPSIDE_DOWN else picture
+
+        return convert
 
     def _frames(self, first: int) -> Iterator[tuple[int, Any]]:
-        """(index, frame) pairs in presentation order from a key frame at or before `first`."""
-        import av
+        """(index, frame) pairs in order of presentation, from a frame at or before `first`, stamps compared.
 
-        stamps, keys = self._probe.stamps, self._probe.keys
-        with av.open(self.path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            if not self._probe.seekable:
-                yield from enumerate(container.decode(stream))
+        Raises `_NotAsKnownError` when another frame comes than the next one.
+        """
+        with open_container(self.path) as (container, stream):
+            frames, start = self._seek(container, stream, first)
+            if frames is not None:
+                yield from self._compare(frames, start)
                 return
-            start = keys[bisect_right(keys, first) - 1] if keys and keys[0] <= first else 0
-            if start > 0:
-                container.seek(stamps[start], stream=stream, backward=True)
-            index_of = {stamp: index for index, stamp in enumerate(stamps)}
-            for frame in container.decode(stream):
-                if frame.pts in index_of:
-                    yield index_of[frame.pts], frame
+        with open_container(self.path) as (container, stream):
+            yield from self._compare(container.decode(stream), 0)
+
+    def _compare(self, frames: Iterable[Any], start: int) -> Iterator[tuple[int, Any]]:
+        stamps = self._probe.stamps
+        for index, frame in enumerate(frames, start):
+            if len(stamps) and (index >= len(stamps) or frame.pts != stamps[index]):
+                raise _NotAsKnownError(f"a frame of stamp {frame.pts} as number {index}")
+            yield index, frame
+
+    def _seek(self, container: Any, stream: Any, first: int) -> tuple[Iterator[Any] | None, int]:
+        """(frames, number of the first) from a clean frame at or before `first`; (None, 0): only from the start."""
+        from av.error import FFmpegError
+
+        number, step = int(np.searchsorted(self._probe.keys, first, "right")) - 1, 1
+        if number <= 0:
+            return container.decode(stream), 0
+        while number > 0:
+            try:
+                container.seek(int(self._probe.targets[number]), stream=stream, backward=True)
+                frames = container.decode(stream)
+                if (clean := self._first_clean(frames, first)) is not None:
+                    return chain(clean[1], frames), clean[0]
+            except FFmpegError:
+                pass  # a demuxer that cannot seek, or a decoder put down in the middle of something
+            number, step = number - step, 2 * step
+        return None, 0
+
+    def _first_clean(self, frames: Iterator[Any], first: int) -> tuple[int, list[Any]] | None:
+        """The first frame that needs no other, if it lies at or before `first`: (its number, itself)."""
+        stamps, keys = self._probe.stamps, self._probe.keys
+        for frame in frames:
+            if frame.pts is None or frame.pts > stamps[first]:
+                return None
+            at = int(np.searchsorted(stamps, frame.pts))
+            is_key = stamps[at] == frame.pts and at == keys[min(np.searchsorted(keys, at), len(keys) - 1)]
+            if is_key and frame.pict_type in DEPENDENT:  # a picture that is refreshed piece by piece
+                self._probe = learn_key(self.path, self._probe, at)
+                return None
+            if is_key:
+                return at, [frame]
+        return None
 
 
 class DecordReader(Reader):
     """decord with one thread: parallelism belongs to the loader's workers."""
 
-    def __init__(self, path: str | Path, probe: Probe) -> None:
-        super().__init__(path, probe)
+    def __init__(self, path: str | Path, probe: Probe, frames: int | None = None) -> None:
+        super().__init__(path, probe, frames)
         decord = _library("decord", path)
-        self._video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        self._length = min(probe.length, len(self._video))
+        self._video = decord.VideoReader(file_address(path), ctx=decord.cpu(0), num_threads=1)
+        if len(self._video) != probe.length:
+            raise ValueError(f"it counts {len(self._video)} frames, and there are {probe.length}")
 
     def _decode(self, indices: list[int]) -> torch.Tensor:
         return torch.from_numpy(self._video.get_batch(indices).asnumpy())
@@ -99,55 +191,71 @@ class DecordReader(Reader):
 class TorchCodecReader(Reader):
     """torchcodec on the CPU, one thread."""
 
-    def __init__(self, path: str | Path, probe: Probe) -> None:
-        super().__init__(path, probe)
+    def __init__(self, path: str | Path, probe: Probe, frames: int | None = None) -> None:
+        super().__init__(path, probe, frames)
         decoders = _library("torchcodec.decoders", path)
-        self._video = decoders.VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-        self._length = min(probe.length, len(self._video))
+        self._video = decoders.VideoDecoder(file_address(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+        if len(self._video) != probe.length:
+            raise ValueError(f"it counts {len(self._video)} frames, and there are {probe.length}")
 
     def _decode(self, indices: list[int]) -> torch.Tensor:
         return self._video.get_frames_at(indices).data
 
 
-_READERS: dict[str, type[Any]] = {"decord": DecordReader, "pyav": PyAVReader, "torchcodec": TorchCodecReader}
+_READERS: dict[str, type[Any]] = {"pyav": PyAVReader, "decord": DecordReader, "torchcodec": TorchCodecReader}
 BACKENDS = tuple(_READERS)
-PADDED_WIDTHS = (16, 24, 48, 72)
-"""Widths at which decord 0.6 pads the rows of its frames and then refuses to copy them."""
+DEFAULT_BACKEND = "pyav"
+"""It reads everything, is installed everywhere, and needs no more time than the others (docs/data.md)."""
 
 
-def open_video(path: str | Path, backend: str = "decord", frames: int | None = None) -> Reader:
+def open_video(path: str | Path, backend: str = DEFAULT_BACKEND, frames: int | None = None) -> Reader:
     """Open a video for random access with one of `BACKENDS`.
 
     `frames` is a verified frame count (from a manifest): the reader's length becomes at most that.
-    A file that cannot be sought in (`Probe.seekable`) is decoded in order by PyAV, whatever the backend, and so is one
-    that must be turned (`Probe.turns`) or of a width in `PADDED_WIDTHS`, both of which decord fails to do.
+    A file on which only PyAV is known to be right (`Probe.unusual`), or that another reader does not open, is read by
+    PyAV, and the log says why, once a reason.
     Raises `UnreadableClip` for a bad file and `UserError` for an unknown or missing backend.
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown video backend {backend!r}; choose one of {', '.join(BACKENDS)}")
-    probe = Probe(path)
-    if frames is not None:
-        probe.length = min(probe.length, frames)
+    found = known(path)
+    reason = "" if backend == "pyav" else found.unusual
     try:
-        padded = backend == "decord" and probe.width in PADDED_WIDTHS
-        return _READERS["pyav" if padded or probe.turns or not probe.seekable else backend](path, probe)
+        if not reason:
+            return _READERS[backend](path, found, frames)
     except UserError:
         raise
     except Exception as error:  # each library has its own exception types
-        raise UnreadableClip(path, f"{backend} cannot open it: {error}") from error
+        reason = f"{backend} cannot open it: {UnreadableClip(path, error).reason}"
+    _say_once(backend, reason, str(path))
+    return PyAVReader(path, found, frames)
 
 
-def iterate(path: str | Path, backend: str = "pyav", chunk: int = 16) -> Iterator[torch.Tensor]:
+def reader_for(path: str | Path, backend: str) -> str:
+    """The name of the reader that `open_video` takes."""
+    return next(name for name, kind in _READERS.items() if type(open_video(path, backend)) is kind)
+
+
+_said: set[tuple[str, str]] = set()
+
+
+def _say_once(backend: str, reason: str, path: str) -> None:
+    if (backend, reason) not in _said:
+        _said.add((backend, reason))
+        log.info("%s: %s; such files are read by PyAV, not %s", path, reason, backend)
+
+
+def iterate(path: str | Path, backend: str = DEFAULT_BACKEND, chunk: int = 16) -> Iterator[torch.Tensor]:
     """All frames of a video in order, one uint8 `[H, W, 3]` at a time, in constant memory."""
-    if backend == "pyav":
-        reader = PyAVReader(path, Probe(path))
+    video = open_video(path, backend)
+    if isinstance(video, PyAVReader):
         try:
-            for _, frame in reader._frames(0):
-                yield reader._pixels(frame)
+            yield from video.in_order()
+        except UnreadableClip:
+            raise
         except Exception as error:
             raise UnreadableClip(path, f"cannot decode frames: {error}") from error
         return
-    video = open_video(path, backend)
     for start in range(0, len(video), chunk):
         yield from video.get(range(start, min(start + chunk, len(video))))
 

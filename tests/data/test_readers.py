@@ -164,7 +164,7 @@ def test_one_frame_and_odd_rates_are_fine(tmp_path, encoder, frames, backend):
 
 def test_unknown_and_missing_backends(tmp_path, encoder, frames, monkeypatch):
     path = encoder(tmp_path / "a.mp4", frames)
-    with pytest.raises(UserError, match="unknown video backend 'opencv'; choose one of decord, pyav, torchcodec"):
+    with pytest.raises(UserError, match="unknown video backend 'opencv'; choose one of pyav, decord, torchcodec"):
         open_video(path, "opencv")
     monkeypatch.setitem(__import__("sys").modules, "decord", None)
     with pytest.raises(UserError, match=r"cannot use decord .* choose pyav"):

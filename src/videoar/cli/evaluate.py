@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--no-cache", action="store_true", help="neither read nor write them")
     how.add_argument("--batch", type=int, default=8, help="clips a batch (default 8)")
     how.add_argument("--device", metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)")
-    how.add_argument("--backend", default="decord", help="decoder: decord, pyav or torchcodec (default decord)")
+    how.add_argument(
+        "--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="video reader (default pyav)"
+    )
     how.add_argument("--max-skipped", type=float, default=0.05, metavar="SHARE", help="unusable files allowed (0.05)")
     how.add_argument("--lpips-weights", metavar="FILE", help="torchvision weights of the LPIPS backbone")
     how.add_argument("--download", action="store_true", help="let model hubs be asked for missing networks")

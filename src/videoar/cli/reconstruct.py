@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
 
     from videoar.benchmarking.memory import free_at_once
     from videoar.data.files import atomic_path
-    from videoar.data.probe import Probe
+    from videoar.data.index import known
     from videoar.data.readers import iterate
     from videoar.data.writers import open_mp4_writer
     from videoar.tokenizer.reconstruct import reconstruct
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     for name, value in (("--chunk", args.chunk), ("--frames", args.frames), ("--scales", args.scales)):
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
-    source = Probe(args.input)
+    source = known(args.input)
     if Path(args.output).exists() and Path(args.output).samefile(args.input):
         raise UserError(f"{args.input} would be replaced by its reconstruction; choose another output")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")

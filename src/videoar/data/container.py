@@ -40,16 +40,17 @@ def file_address(path: str | PathLike[str]) -> str:
 
 @contextmanager
 def open_container(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """(PyAV container, its video stream set to one thread); the stream is None if there is no video.
+    """(PyAV container, its video stream set to one thread); the stream is None if there is none.
 
-    The stream is the first that is no cover picture. Raises what PyAV raises for a file it cannot open, among it
+    The stream is the first that is no cover picture and whose codec is known. Raises what PyAV raises for a file it cannot open, among it
     ValueError for a container that is not in `FORMATS`.
     """
     import av
 
     only = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     with av.open(file_address(path), container_options=only) as container:
-        stream = next((stream for stream in container.streams.video if not _is_cover(stream)), None)
+        known = (stream for stream in container.streams.video if stream.codec_context is not None)
+        stream = next((stream for stream in known if not _is_cover(stream)), None)
         if stream is not None:
             stream.codec_context.thread_count = 1  # parallelism belongs to the loader's workers
         yield container, stream

@@ -145,7 +145,8 @@ def _unusual(walk: Walk, known: list[int]) -> str:
         "several video streams": first["streams"] > 1,
         "a display matrix": first["orientation"] != 0,
         "pixels that are not square": not first["square"],
-        "key frames that do not stand alone (an open group of pictures, or a refresh piece by piece)": leading or not walk.idr,
+        "key frames that do not stand alone (an open group of pictures, or a refresh piece by piece)": leading
+        or not walk.idr,
         "a start amid a group of pictures": not packets[0][2],
         "a size at which it fails": first["stored"][1] in PADDED_WIDTHS or first["stored"][1] < 16,
     }
@@ -163,7 +164,7 @@ def frame_size(path: str | Path) -> tuple[int, int]:
                 lying = image.getexif().get(274, 1) >= 5  # 274: orientation
                 return (image.width, image.height) if lying else (image.height, image.width)
         with open_container(path) as (container, stream):
-            if stream is None or stream.codec_context is None:
+            if stream is None:
                 raise UnreadableClip(path, "no video stream")
             codec = stream.codec_context
             if codec.height * codec.width <= MAX_PIXELS:

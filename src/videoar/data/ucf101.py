@@ -130,10 +130,10 @@ def _place(clips: Sequence[Path], out: Path, transcode: bool, workers: int, keep
 
 
 def _transcode(clip: Path, target: Path) -> None:
-    from videoar.data.probe import Probe
+    from videoar.data.probe import probe
     from videoar.data.readers import iterate
     from videoar.data.writers import open_mp4_writer
 
-    with open_mp4_writer(target, Probe(clip).fps or 25.0) as writer:
+    with open_mp4_writer(target, probe(clip).fps or 25.0) as writer:
         for frame in iterate(clip):
             writer.write(frame)

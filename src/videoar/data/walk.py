@@ -43,8 +43,6 @@ def walk_packets(path: str | Path, max_pixels: int, whole: bool) -> Walk:
             if stream is None:
                 raise UnreadableClip(path, "no video stream")
             codec = stream.codec_context
-            if codec is None:
-                raise UnreadableClip(path, "its video codec is not known")
             if codec.height * codec.width > max_pixels:
                 size = f"{codec.width}x{codec.height}"
                 raise UnreadableClip(path, f"frames of {size} exceed the limit of {max_pixels} pixels")

@@ -42,7 +42,7 @@ class Options:
 
     batch: int = 8
     device: str = "cpu"
-    backend: str = "decord"
+    backend: str = "pyav"
     max_skipped: float = 0.05
     cache: Path | None = None
     lpips_weights: str | None = None

@@ -50,7 +50,7 @@ class Split:
     labels: Tensor
 
 
-def read_split(path: Path, classes: list[str], backend: str = "decord") -> Split:
+def read_split(path: Path, classes: list[str], backend: str = "pyav") -> Split:
     """All clips of a list file; the class is the folder that a clip lies in."""
     clips, labels = [], []
     for name in listed_videos(path):

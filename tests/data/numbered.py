@@ -128,7 +128,7 @@ _QUALITY = {
     "libsvtav1": {"preset": "8", "crf": "5", "svtav1-params": "lp=1:scd=0"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
-} | dict.fromkeys(("mpeg4", "msmpeg4", "wmv1", "wmv2", "flv", "mpeg1video", "mpeg2video", "mjpeg"), {"b": "4M"})
+} | {name: {"b": "4M"} for name in ("mpeg4", "msmpeg4", "wmv1", "wmv2", "flv", "mpeg1video", "mpeg2video", "mjpeg")}
 _OPEN = {"x264-params": "open-gop=1"}
 _REFRESH = {"x264-params": "intra-refresh=1"}
 _ALT_REF = {"auto-alt-ref": "1", "lag-in-frames": "12", "deadline": "good", "cpu-used": "5", "b": "2M"}
@@ -215,4 +215,4 @@ MATRIX = [
     Clip("huffyuv.avi", "huffyuv", pix_fmt="yuv422p", gop=1),
     Clip("raw.avi", "rawvideo", gop=1),
 ]
-"""Files over container, codec and group of pictures. Not covered, because no encoder is at hand: Theora, VC-1, RealVideo."""
+"""Files over container, codec and group of pictures. Not covered, for want of an encoder: Theora, VC-1, RealVideo."""

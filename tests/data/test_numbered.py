@@ -11,15 +11,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
 from numbered import MATRIX, Clip, encode, in_order, numbers_of
+
 from videoar.data.index import known
 from videoar.data.readers import BACKENDS, DecordReader, PyAVReader, iterate, open_video
 
-CORE = """pyramid.mp4 open.mp4 refresh.mp4 edit_list.mp4 mid_gop.mkv hevc_open.mp4 mpeg4_b.mp4 pyramid.ts mpeg2.mpg
-intra.avi vp8.webm live.webm palette.mov palette.gif""".split()
-DECORD_IS_RIGHT = """plain.mp4 pyramid.mp4 pyramid.mov pyramid.mkv intra.mp4 one_key.mp4 two.mp4 offset.mp4 offset.mkv
-uneven.mp4 uneven.mkv fragmented.mp4""".split()
+CORE = (
+    *("pyramid.mp4", "open.mp4", "refresh.mp4", "edit_list.mp4", "mid_gop.mkv", "hevc_open.mp4", "mpeg4_b.mp4"),
+    *("pyramid.ts", "mpeg2.mpg", "intra.avi", "vp8.webm", "live.webm", "palette.mov", "palette.gif"),
+)
+DECORD_IS_RIGHT = (
+    *("plain.mp4", "pyramid.mp4", "pyramid.mov", "pyramid.mkv", "intra.mp4", "one_key.mp4", "two.mp4"),
+    *("offset.mp4", "offset.mkv", "uneven.mp4", "uneven.mkv", "fragmented.mp4"),
+)
 
 
 @pytest.fixture(scope="module")

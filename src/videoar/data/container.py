@@ -42,8 +42,8 @@ def file_address(path: str | PathLike[str]) -> str:
 def open_container(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """(PyAV container, its video stream set to one thread); the stream is None if there is none.
 
-    The stream is the first that is no cover picture and whose codec is known. Raises what PyAV raises for a file it cannot open, among it
-    ValueError for a container that is not in `FORMATS`.
+    The stream is the first that is no cover picture and whose codec is known. Raises what PyAV raises for a file it
+    cannot open, among it ValueError for a container that is not in `FORMATS`.
     """
     import av
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from videoar.errors import UserError
@@ -50,7 +51,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", type=Path, help="folder of videos and images; manifest.csv and bad_files.csv are written into it")
     add("--out", type=Path, help="write them here instead: of a data set that is read-only (`manifest` of its source)")
-    add("--backend", default="decord", choices=("decord", "pyav", "torchcodec"), help="decoder that training will use")
+    add("--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="reader that training will use")
     add("--patience", type=float, default=60.0, help="seconds a file may take before its decoder is killed")
     add("--workers", type=int, default=os.cpu_count(), help="files checked at once")
 
@@ -127,9 +128,11 @@ def _check(args: argparse.Namespace) -> None:
     _print_bad(bad)
     frames = sum(row.frames for row in good)
     print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad")
+    for reader, count in sorted(Counter(row.reader for row in good if row.reader).items()):
+        print(f"{count} read by {reader}: the frames at random places are those of decoding in order")
     if refusal:
         raise UserError(refusal)
-    write_lists(out, good, bad)
+    write_lists(out, good, bad, args.folder)
     print(f"wrote {out / 'manifest.csv'}" + (" and bad_files.csv" if bad else ""))
 
 

@@ -29,8 +29,8 @@ ATTEMPTS = 10
 class Reading:
     """How clips are read and cut."""
 
-    backend: Literal["decord", "pyav", "torchcodec"] = "decord"
-    """Video decoder. torchcodec needs FFmpeg's shared libraries."""
+    backend: Literal["pyav", "decord", "torchcodec"] = "pyav"
+    """Video reader. Files on which decord or torchcodec is not known to be right are read by PyAV all the same."""
     crop: Literal["random", "center"] = "center"
     """Where training clips are cut when their aspect ratio differs from the stage's."""
     start: Literal["random", "first"] = "random"

@@ -21,6 +21,7 @@ from videoar.data.items import Item
 from videoar.data.probe import UnreadableClip
 from videoar.data.readers import open_video
 from videoar.data.shards import local_file
+from videoar.data.verify import Checked
 from videoar.errors import UserError
 
 Pick = Callable[[int, float], np.ndarray]
@@ -80,9 +81,9 @@ class KillableDecoder:
         """Frames of a file, uint8 `[len(indices), H, W, 3]`."""
         return torch.from_numpy(self._call("frames", path, backend, frames, indices.tolist()))
 
-    def count(self, path: str, backend: str) -> tuple[int, float, int, int]:
-        """Decode the whole file: (true frame count, fps, height, width); see `decoder_child.count`."""
-        return self._call("count", path, backend)
+    def check(self, path: str, backend: str) -> Checked:
+        """Decode the whole file and compare what `backend` reads at random places; see `verify.check`."""
+        return self._call("check", path, backend)
 
     def close(self) -> None:
         """End the child."""

@@ -25,7 +25,7 @@ from videoar.data.files import atomic_path
 from videoar.data.probe import Probe, probe
 
 log = logging.getLogger(__name__)
-INDEX = "frames.sqlite"
+INDEX = ".videoar_frames.sqlite"
 _VERSION = 1
 _ARRAYS = ("stamps", "keys", "targets")
 _LEVELS = 6
@@ -85,17 +85,21 @@ def learn_key(path: str | Path, found: Probe, bad: int) -> Probe:
     return better
 
 
-def write_index(root: Path, probes: Mapping[str, Probe]) -> Path:
-    """Write what is known of the files below `root`, by relative path; beside the manifest if that can be written."""
-    try:
-        return _write(root / INDEX, root, probes)
-    except OSError as error:
-        target = _in_cache(root)
-        log.info("%s cannot be written (%s): the index of its frames goes to %s", root, error.strerror, target)
-        return _write(target, root, probes)
-    finally:
-        _find.cache_clear()
-        _connect.cache_clear()
+def write_index(root: Path, probes: Mapping[str, Probe], beside: bool = True) -> None:
+    """Write what is known of the files below `root`, by relative path: beside them, or into the user's cache folder.
+
+    Where neither can be written the log says so: files are only opened more slowly then.
+    """
+    for target in (root / INDEX, _in_cache(root)) if beside else (_in_cache(root),):
+        try:
+            _write(target, root, probes)
+            log.info("the index of the frames is %s", target)
+            break
+        except (OSError, sqlite3.Error) as error:
+            log.info("%s cannot be written: %s", target, error)
+    for memory in (_find, _connect):
+        memory.cache_clear()
+    _refused.clear()
 
 
 def _write(target: Path, root: Path, probes: Mapping[str, Probe]) -> Path:

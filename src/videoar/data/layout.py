@@ -3,24 +3,26 @@
 root/classInd.txt                 "1 ApplyEyeMakeup"
 root/trainlist01.txt              "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"
 root/testlist01.txt               "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
-root/manifest.csv                 path,class,frames,fps,size,motion  (true frame counts; size is WIDTHxHEIGHT)
+root/manifest.csv                 path,class,frames,fps,size         (true frame counts; size is WIDTHxHEIGHT)
+                                  …,motion,reader,seeks              (where they were measured)
 root/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi                   (group = one recording, c = cut of it)
 """
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
 from videoar.data.files import as_text, atomic_path, read_text
+from videoar.data.probe import Probe
 from videoar.errors import UserError
 
 MANIFEST = "manifest.csv"
 BAD_FILES = "bad_files.csv"
 _COLUMNS = ("path", "class", "frames", "fps", "size")
-_MEASURED = "motion"
-"""A column that lists of older versions do not have."""
+_MEASURED = ("motion", "reader", "seeks")
+"""Columns that lists of older versions do not have."""
 _BAD_COLUMNS = ("path", "reason")
 
 
@@ -28,7 +30,8 @@ _BAD_COLUMNS = ("path", "reason")
 class ManifestRow:
     """One clip that decodes: `path` relative to the manifest's folder, and its true frame count.
 
-    `motion` is the share of its pixels that change from frame to frame, where it was measured.
+    `motion` is the share of its pixels that change from frame to frame, where it was measured;
+    `reader` reads it, and its frames were compared at `seeks` places with those of decoding in order (`verify.check`).
     """
 
     path: str
@@ -38,6 +41,9 @@ class ManifestRow:
     width: int
     height: int
     motion: float | None = None
+    reader: str = ""
+    seeks: int = 0
+    found: Probe | None = field(default=None, compare=False)
 
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
@@ -45,11 +51,12 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
     target = folder / MANIFEST
     with atomic_path(target) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*_COLUMNS, _MEASURED))
+        writer.writerow((*_COLUMNS, *_MEASURED))
         for row in sorted(rows):
             size = f"{row.width}x{row.height}"
             motion = "" if row.motion is None else f"{row.motion:g}"
-            writer.writerow([row.path, row.class_name, row.frames, f"{row.fps:g}", size, motion])
+            measured = [motion, row.reader, row.seeks or ""]
+            writer.writerow([row.path, row.class_name, row.frames, f"{row.fps:g}", size, *measured])
     return target
 
 
@@ -64,10 +71,12 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
         try:
             width, height = (int(number) for number in line["size"].split("x"))
             frames, fps = int(line["frames"]), float(line["fps"])
-            motion = float(line[_MEASURED]) if line.get(_MEASURED) else None
+            motion = float(line["motion"]) if line.get("motion") else None
+            reader, seeks = line.get("reader") or "", int(line.get("seeks") or 0)
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path} line {number}: {error}") from error
-        rows[line["path"]] = ManifestRow(line["path"], line["class"], frames, fps, width, height, motion)
+        name, label = line["path"], line["class"]
+        rows[name] = ManifestRow(name, label, frames, fps, width, height, motion, reader, seeks)
     return rows
 
 
@@ -99,7 +108,7 @@ def _rows(path: Path, columns: Sequence[str]) -> "csv.DictReader[str] | None":
         return None
     text = as_text(path.read_bytes())
     reader = csv.DictReader(StringIO(text or "", newline=""))
-    names = [name for name in reader.fieldnames or () if name != _MEASURED]
+    names = [name for name in reader.fieldnames or () if name not in _MEASURED]
     return reader if names == list(columns) else None
 
 

@@ -1,9 +1,11 @@
 """`videoar data check`: decode every file of a folder in children that can be killed, and write down the truth.
 
-    manifest.csv    path,class,frames,fps,size    files that decode, with the number of frames that really do
-    bad_files.csv   path,reason                   the others; training leaves them out
+    manifest.csv    path,class,frames,fps,size,reader,seeks    files that decode, with the number of frames that really do,
+                                                               who reads them, and at how many places that was compared
+    bad_files.csv   path,reason                                the others; training leaves them out
+    .videoar_frames.sqlite                                     time stamps and key frames, so that files open at once
 
-Both are picked up by `Source(path=folder)`, or written to another folder by `Source(path=folder, manifest=other)`.
+The lists are picked up by `Source(path=folder)`, or written to another folder by `Source(path=folder, manifest=other)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +17,10 @@ from threading import local
 from videoar.data.decoding import KillableDecoder
 from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_text, walk
 from videoar.data.folders import places, printable
+from videoar.data.index import write_index
 from videoar.data.layout import ManifestRow, foreign_lists, write_bad_files, write_manifest
 from videoar.data.probe import UnreadableClip
+from videoar.data.readers import DEFAULT_BACKEND
 from videoar.errors import UserError
 
 Report = Callable[[str, str | None], None]
@@ -43,29 +47,38 @@ def claim_lists(folder: Path) -> None:
         pass
 
 
-def write_lists(folder: Path, good: list[ManifestRow], bad: dict[str, str]) -> None:
-    """Write both lists. Raises `UserError` where no file is good: it is the check that failed, and old lists stay."""
+def write_lists(folder: Path, good: list[ManifestRow], bad: dict[str, str], root: Path) -> None:
+    """Write both lists of the files below `root`, and the index of their frames. Raises `UserError` where no file is good: it is the check that failed, and old lists stay."""
     if not good:
         path, reason = next(iter(bad.items()))
         raise UserError(f"none of {len(bad)} files can be used, the lists are left as they were; {path}: {reason}")
     write_manifest(folder, good)
     write_bad_files(folder, bad)
+    write_index(root, {row.path: row.found for row in good if row.found}, beside=folder == root)
 
 
 def check_folder(
-    root: str | Path, backend: str = "decord", patience: float = 60.0, workers: int = 2, report: Report | None = None
+    root: str | Path,
+    backend: str = DEFAULT_BACKEND,
+    patience: float = 60.0,
+    workers: int = 2,
+    report: Report | None = None,
 ) -> tuple[list[ManifestRow], dict[str, str]]:
     """`check_files` of a folder, then `write_lists` into it."""
     root = Path(root)
     if root.is_dir():
         claim_lists(root)
     good, bad = check_files(root, backend, patience, workers, report)
-    write_lists(root, good, bad)
+    write_lists(root, good, bad, root)
     return good, bad
 
 
 def check_files(
-    root: str | Path, backend: str = "decord", patience: float = 60.0, workers: int = 2, report: Report | None = None
+    root: str | Path,
+    backend: str = DEFAULT_BACKEND,
+    patience: float = 60.0,
+    workers: int = 2,
+    report: Report | None = None,
 ) -> tuple[list[ManifestRow], dict[str, str]]:
     """Decode every file of a folder; returns (good files, {bad file: reason}).
 
@@ -89,10 +102,11 @@ def check_files(
             decoders.append(mine.decoder)
         path = file.relative_to(root)
         try:
-            frames, fps, height, width = mine.decoder.count(str(file), backend)
+            frames, fps, height, width, reader, seeks, found = mine.decoder.check(str(file), backend)
         except UnreadableClip as fault:
             return fault.reason
-        return ManifestRow(path.as_posix(), classes.get(file) or "", frames, fps, width, height)
+        name, label = path.as_posix(), classes.get(file) or ""
+        return ManifestRow(name, label, frames, fps, width, height, reader, seeks, found)
 
     good: list[ManifestRow] = []
     bad: dict[str, str] = {}

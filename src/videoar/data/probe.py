@@ -5,9 +5,11 @@ decoded from its start. It is shown upright and mirrored as the display matrix s
 of the first picture.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +58,12 @@ class Probe:
     """The time to seek to for each key."""
 
 
-def probe(path: str | Path, max_pixels: int = MAX_PIXELS, exact: bool = False) -> Probe:
+def probe(
+    path: str | Path, max_pixels: int = MAX_PIXELS, exact: bool = False, watch: Callable[[int, Any], None] | None = None
+) -> Probe:
     """Look at a file: walk its packets and decode the first frame, or all frames if that is what it takes (`exact`).
+
+    `watch(number, frame)` is shown each frame that is decoded.
 
     Raises `UnreadableClip` for a file that does not open, has no video, damaged packets, too large or no frames.
     """
@@ -65,7 +71,7 @@ def probe(path: str | Path, max_pixels: int = MAX_PIXELS, exact: bool = False) -
         raise UnreadableClip(path, "no such file")
     if Path(path).stat().st_size == 0:
         raise UnreadableClip(path, "the file is empty")
-    walk = walk_packets(path, max_pixels, exact)
+    walk = walk_packets(path, max_pixels, exact, watch)
     if not walk.packets:
         raise UnreadableClip(path, "the video stream holds no frames")
     # Refused here, because whether decord fails on it depends on the timing of its threads.

@@ -87,7 +87,7 @@ class PyAVReader(Reader):
         for place, index in enumerate(indices):
             places.setdefault(index, []).append(place)
         last, pixels = max(indices), np.empty((len(indices), self.height, self.width, 3), np.uint8)
-        convert = self._converter()
+        convert = self.converter()
         for index, frame in self._frames(min(indices)):
             if index in places:
                 pixels[places[index]] = convert(frame)
@@ -97,12 +97,12 @@ class PyAVReader(Reader):
 
     def in_order(self) -> Iterator[torch.Tensor]:
         """All frames from the first on, uint8 `[H, W, 3]` each."""
-        convert = self._converter()
+        convert = self.converter()
         with open_container(self.path) as (container, stream):
             for frame in container.decode(stream):
                 yield torch.from_numpy(convert(frame).copy())
 
-    def _converter(self) -> Callable[[Any], np.ndarray]:
+    def converter(self) -> Callable[[Any], np.ndarray]:
         """Frame -> uint8 `[H, W, 3]`, upright, square pixels, without alpha, all in the size of the first."""
         from av.video.reformatter import VideoReformatter
 

@@ -1,6 +1,7 @@
 """One pass over a video file: its packets, and its first frames or all of them."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,9 @@ class Walk:
     corrupt: int = 0
 
 
-def walk_packets(path: str | Path, max_pixels: int, whole: bool) -> Walk:
+def walk_packets(
+    path: str | Path, max_pixels: int, whole: bool, watch: Callable[[int, Any], None] | None = None
+) -> Walk:
     """One pass over the packets; decodes the first frames, or all if `whole`."""
     from av.error import FFmpegError
 
@@ -57,6 +60,8 @@ def walk_packets(path: str | Path, max_pixels: int, whole: bool) -> Walk:
                     walk.corrupt += packet.is_corrupt
                 if len(walk.stamps) < enough and not walk.corrupt:
                     for frame in packet.decode():
+                        if watch:
+                            watch(len(walk.stamps), frame)
                         _note(walk, frame, container, stream)
     except UnreadableClip:
         raise

@@ -1,4 +1,4 @@
-"""What was learned of files is kept beside them, used while they are the same, and never believed against the stamps."""
+"""What was learned of files is kept beside them, used while they are the same, and not believed against the stamps."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_reader_that_returns_other_frames_is_not_used(folder, monkeypatch, for
     assert numbers_of(open_video(path, "decord").get([20, 3])) == [20, 3]
 
 
-def test_seeks_that_end_at_other_frames_are_not_made(folder, monkeypatch, forget):
+def test_frames_that_are_called_keys_and_are_none_are_no_place_to_start(folder, monkeypatch, forget):
     path = folder / "plain.mp4"
     looked = probe
 

@@ -1,9 +1,9 @@
 """`videoar data check`: decode every file of a folder in children that can be killed, and write down the truth.
 
-    manifest.csv    path,class,frames,fps,size,reader,seeks    files that decode, with the number of frames that really do,
-                                                               who reads them, and at how many places that was compared
-    bad_files.csv   path,reason                                the others; training leaves them out
-    .videoar_frames.sqlite                                     time stamps and key frames, so that files open at once
+    manifest.csv              path,class,frames,fps,size,reader,seeks: files that decode, how many frames really
+                              do, who reads them, and at how many places that was compared with decoding in order
+    bad_files.csv             path,reason: the others; training leaves them out
+    .videoar_frames.sqlite    time stamps and key frames, so that hour-long files open at once
 
 The lists are picked up by `Source(path=folder)`, or written to another folder by `Source(path=folder, manifest=other)`.
 """
@@ -48,7 +48,10 @@ def claim_lists(folder: Path) -> None:
 
 
 def write_lists(folder: Path, good: list[ManifestRow], bad: dict[str, str], root: Path) -> None:
-    """Write both lists of the files below `root`, and the index of their frames. Raises `UserError` where no file is good: it is the check that failed, and old lists stay."""
+    """Write both lists of the files below `root`, and the index of their frames.
+
+    Raises `UserError` where no file is good: it is the check that failed, and old lists stay.
+    """
     if not good:
         path, reason = next(iter(bad.items()))
         raise UserError(f"none of {len(bad)} files can be used, the lists are left as they were; {path}: {reason}")

@@ -106,8 +106,10 @@ def _guessed(walk: Walk) -> bool:
 def _conclude(walk: Walk, exact: bool) -> Probe:
     """The stamps of decoded frames if `exact`, else of the packets, and where decoding may start."""
     first = walk.first
-    known = [pts for pts in walk.stamps if pts is not None] if exact else sorted(pts for pts, *_ in walk.packets)
-    length = len(walk.stamps) if exact else len(known)
+    stamps = walk.stamps if exact else [pts for pts, *_ in walk.packets]
+    length, known = len(stamps), [pts for pts in stamps if pts is not None]
+    if not exact:
+        known.sort()
     if len(known) < length or any(b <= a for a, b in pairwise(known)) or _guessed(walk):
         known = []
     place = {stamp: index for index, stamp in enumerate(known)}
@@ -123,14 +125,14 @@ def _conclude(walk: Walk, exact: bool) -> Probe:
         measured = float((len(known) - 1) / ((known[-1] - known[0]) * first["tick"]))
         rate = rate if abs(rate / measured - 1) < 0.05 else measured
     facts = {name: first[name] for name in ("container", "codec", "stored", "height", "width", "orientation")}
-    stamps, frames, targets = (np.array(list(row), np.int64) for row in (known, keys, keys.values()))
+    times, frames, targets = (np.array(list(row), np.int64) for row in (known, keys, keys.values()))
     return Probe(
         **facts,
         length=length,
         fps=rate,
         exact=exact,
         unusual=_unusual(walk, known),
-        stamps=stamps,
+        stamps=times,
         keys=frames,
         targets=targets,
     )

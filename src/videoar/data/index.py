@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -126,7 +127,9 @@ def _unpack(text: str, data: bytes) -> Probe:
     facts = json.loads(text)
     sizes = facts.pop("sizes")
     steps = np.frombuffer(zlib.decompressobj().decompress(data, 8 * sum(sizes)), "<i8")
-    arrays = {name: np.cumsum(part) for name, part in zip(_ARRAYS, np.split(steps, np.cumsum(sizes)[:-1]))}
+    arrays: dict[str, Any] = {
+        name: np.cumsum(part) for name, part in zip(_ARRAYS, np.split(steps, np.cumsum(sizes)[:-1]))
+    }
     found = Probe(**facts | {"stored": tuple(facts["stored"])}, **arrays)
     counts = [len(getattr(found, name)) for name in _ARRAYS]
     if counts != sizes or counts[0] not in (0, found.length) or counts[1] < 1 or counts[1] != counts[2]:

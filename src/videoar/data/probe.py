@@ -92,10 +92,10 @@ def probe(
 
 def _packets_are_frames(walk: Walk) -> bool:
     """Whether the packets' stamps can stand for the frames': each its own, and those of the first frames decoded."""
-    stamps = {pts for pts, *_ in walk.packets}
-    if walk.first["codec"] in _HIDDEN or None in stamps or len(stamps) < len(walk.packets) or _guessed(walk):
+    stamps = sorted({pts for pts, *_ in walk.packets if pts is not None})
+    if walk.first["codec"] in _HIDDEN or len(stamps) < len(walk.packets) or _guessed(walk):
         return False
-    return sorted(pts for pts in stamps if pts is not None)[: len(walk.stamps)] == walk.stamps
+    return stamps[: len(walk.stamps)] == walk.stamps
 
 
 def _guessed(walk: Walk) -> bool:

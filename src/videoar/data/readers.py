@@ -112,7 +112,7 @@ class PyAVReader(Reader):
 
         def convert(frame: Any) -> np.ndarray:
             plane = scaler.reformat(frame, width=width, height=height, format="rgb24").planes[0]
-            rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
             picture = rows[:, : 3 * width].reshape(height, width, 3)
             picture = picture.swapaxes(0, 1) if lying else picture
             picture = picture[:, ::-1] if orientation & MIRRORED else picture
@@ -165,7 +165,7 @@ class PyAVReader(Reader):
             if frame.pts is None or frame.pts > stamps[first]:
                 return None
             at = int(np.searchsorted(stamps, frame.pts))
-            is_key = stamps[at] == frame.pts and at == keys[min(np.searchsorted(keys, at), len(keys) - 1)]
+            is_key = stamps[at] == frame.pts and at == keys[min(int(np.searchsorted(keys, at)), len(keys) - 1)]
             if is_key and frame.pict_type in DEPENDENT:  # a picture that is refreshed piece by piece
                 self._probe = learn_key(self.path, self._probe, at)
                 return None

@@ -26,12 +26,15 @@ import pytest
 import torch
 import yaml
 
+from videoar.data import index
 from videoar.data.curriculum import Stage
 from videoar.data.datamodule import MixedDataModule
 from videoar.data.datasets import Reading
+from videoar.data.index import write_index
 from videoar.data.items import Source
 from videoar.data.latents import write_latent
 from videoar.data.loader import Loading
+from videoar.data.probe import probe
 from videoar.data.readers import open_video
 from videoar.data.writers import write_mp4
 from videoar.generator.config import GeneratorConfig
@@ -89,18 +92,55 @@ def _measure(benchmark, run, frames: int, rounds: int = 3, in_process: bool = Tr
 @pytest.mark.parametrize("backend", ["decord", "pyav", "torchcodec"])
 @pytest.mark.parametrize("kind", FILES)
 def test_reader(benchmark, folders, kind, backend):
-    """Open a file and decode 17 consecutive frames from its middle."""
-    files = sorted(folders(kind).iterdir())
+    """Open a file and decode 17 consecutive frames from a random place; what is known of files is kept."""
+    files, draw = sorted(folders(kind).iterdir()), random.Random(0)
     if backend == "torchcodec":
         pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, OSError, RuntimeError))
 
     def run() -> None:
         for file in files:
             reader = open_video(file, backend)
-            start = (len(reader) - FRAMES) // 2
+            start = draw.randrange(len(reader) - FRAMES + 1)
             reader.get(range(start, start + FRAMES))
 
     _measure(benchmark, run, len(files) * FRAMES)
+
+
+@pytest.mark.parametrize("known", ["nothing", "index", "memory"])
+def test_hour_long_file(benchmark, folders, tmp_path, known):
+    """Open a file of 90,000 frames and decode 17 from a random place: CPU seconds, by what is known of it."""
+    path, draw = _hour_long(next(iter(sorted(folders("ucf").iterdir()))), tmp_path / "hour.mp4"), random.Random(0)
+    if known == "index":
+        write_index(tmp_path, {path.name: probe(path)})
+    open_video(path).get([0])
+    cpu: list[float] = []
+
+    def run() -> None:
+        if known != "memory":
+            index._memory = index._Memory(10**7)
+        start = draw.randrange(89_000)
+        cpu.append(_cpu_seconds(lambda: open_video(path).get(range(start, start + FRAMES))))
+
+    benchmark.pedantic(run, rounds=5)
+    record(benchmark.name, {"cpu_seconds": round(float(np.median(cpu)), 4)})
+
+
+def _hour_long(source: Path, target: Path) -> Path:
+    """The packets of a clip, 500 times after each other."""
+    import av
+
+    with av.open(str(target), "w") as container:
+        for turn in range(500):
+            with av.open(str(source)) as clip:
+                stream = clip.streams.video[0]
+                if turn == 0:
+                    out = container.add_stream_from_template(stream)
+                for packet in clip.demux(stream):
+                    if packet.size:
+                        shift = round(turn * FILES["ucf"][0] / FILES["ucf"][3] / packet.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, out
+                        container.mux(packet)
+    return target
 
 
 def _data(folder: Path, workers: int, **reading) -> MixedDataModule:

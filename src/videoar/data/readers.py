@@ -167,7 +167,7 @@ class PyAVReader(Reader):
             at = int(np.searchsorted(stamps, frame.pts))
             is_key = stamps[at] == frame.pts and at == keys[min(int(np.searchsorted(keys, at)), len(keys) - 1)]
             if is_key and frame.pict_type in DEPENDENT:  # a picture that is refreshed piece by piece
-                self._probe = learn_key(self.path, self._probe, at)
+                self._probe = learn_key(self.path, self._probe, at) if at else self._probe
                 return None
             if is_key:
                 return at, [frame]

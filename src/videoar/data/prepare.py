@@ -109,7 +109,7 @@ def check_files(
         except UnreadableClip as fault:
             return fault.reason
         name, label = path.as_posix(), classes.get(file) or ""
-        return ManifestRow(name, label, frames, fps, width, height, reader, seeks, found)
+        return ManifestRow(name, label, frames, fps, width, height, None, reader, seeks, found)
 
     good: list[ManifestRow] = []
     bad: dict[str, str] = {}

@@ -26,7 +26,7 @@ from videoar.data.files import atomic_path
 from videoar.data.probe import Probe, probe
 
 log = logging.getLogger(__name__)
-INDEX = ".videoar_frames.sqlite"
+INDEX = "videoar_frames.sqlite"
 _VERSION = 1
 _ARRAYS = ("stamps", "keys", "targets")
 _LEVELS = 6

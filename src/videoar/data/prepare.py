@@ -3,7 +3,7 @@
     manifest.csv              path,class,frames,fps,size,reader,seeks: files that decode, how many frames really
                               do, who reads them, and at how many places that was compared with decoding in order
     bad_files.csv             path,reason: the others; training leaves them out
-    .videoar_frames.sqlite    time stamps and key frames, so that hour-long files open at once
+    videoar_frames.sqlite     time stamps and key frames, so that hour-long files open at once
 
 The lists are picked up by `Source(path=folder)`, or written to another folder by `Source(path=folder, manifest=other)`.
 """

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from videoar.data.files import IMAGE_SUFFIXES
-from videoar.data.index import keep
+from videoar.data.index import keep, known
 from videoar.data.probe import Probe, UnreadableClip, probe
 from videoar.data.readers import PyAVReader, open_video, read_image, reader_for
 
@@ -59,9 +59,9 @@ def check(path: str | Path, backend: str) -> Checked:
     for reader, candidate in attempts:
         keep(path, candidate)
         if _agrees(path, reader, truth, places):
-            name = reader_for(path, reader)
-            name = name if len(candidate.stamps) else f"{name} in order"
-            return Checked(found.length, found.fps, found.height, found.width, name, len(places), candidate)
+            kept = known(path)  # and not `candidate`: seeks may have shown that some keys are none
+            name = reader_for(path, reader) + ("" if len(kept.stamps) else " in order")
+            return Checked(kept.length, kept.fps, kept.height, kept.width, name, len(places), kept)
     raise UnreadableClip(path, "the frames after a seek are not those of decoding in order")
 
 

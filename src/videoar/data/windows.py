@@ -7,8 +7,9 @@ from typing import Literal
 
 from videoar.data.curriculum import Stage
 from videoar.data.folders import some
+from videoar.data.index import known
 from videoar.data.items import Item, SourceIndex
-from videoar.data.probe import Probe, UnreadableClip
+from videoar.data.probe import UnreadableClip
 from videoar.data.shards import local_file
 from videoar.data.transforms import span
 from videoar.errors import UserError
@@ -83,5 +84,5 @@ def _length(item: Item) -> tuple[int, float]:
     if item.frames is not None:
         return item.frames, item.fps
     with local_file(item) as path:
-        probe = Probe(path)
-    return probe.length, probe.fps
+        found = known(path)
+    return found.length, found.fps

@@ -135,6 +135,7 @@ def fit(tmp_path) -> Callable[..., lightning.Trainer]:
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
             "plugins": [SafeCheckpointIO()],
         }
         result = lightning.Trainer(**(options | trainer))

@@ -189,6 +189,6 @@ def test_a_stage_of_images_has_no_fvd(tmp_path: Path, tokenizer: str, features: 
 
 def test_latents_are_no_pixels(tmp_path: Path, features: str) -> None:
     with pytest.raises(UserError, match="cached latents"):
-        VideoMetrics(features)._update(plain_tokenizer(), {"latent": torch.zeros(1)}, trainer(tmp_path))
+        VideoMetrics(features)._update(plain_tokenizer(), {"latent": torch.zeros(1)}, trainer(tmp_path), None)
     with pytest.raises(UserError, match="no file at"):
         VideoMetrics(f"atari:{tmp_path}")

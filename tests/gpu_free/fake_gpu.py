@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from videoar.generator.model import _ids
 
 aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)
@@ -81,6 +83,7 @@ class FakeGPU(TorchDispatchMode):
 def fake_gpu(monkeypatch: Any, watch: tuple[str, ...] = ()) -> Iterator[FakeGPU]:
     """A fake GPU for the block; `torch.autocast("cuda")`, pinned memory and random generators work as on a real one."""
     gpu, generator = FakeGPU(watch), torch.Generator
+    _ids.cache_clear()
     with monkeypatch.context() as patch, gpu.fake, gpu:
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
@@ -91,6 +94,20 @@ def fake_gpu(monkeypatch: Any, watch: tuple[str, ...] = ()) -> Iterator[FakeGPU]
             torch.autograd, "grad", lambda outputs, inputs, *_, **__: [torch.zeros_like(x) for x in _list(inputs)]
         )
         yield gpu
+    _ids.cache_clear()  # fake tensors belong to one block
+
+
+def moved(module: nn.Module) -> nn.Module:
+    """A module on the fake GPU (inside its block; `module.to("cuda")` cannot exchange fake tensors for real ones)."""
+    for part in module.modules():
+        for name, p in part._parameters.items():
+            if p is not None:
+                fake = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=CUDA)
+                part._parameters[name] = nn.Parameter(fake, requires_grad=p.requires_grad)
+        for name, b in part._buffers.items():
+            if b is not None:
+                part._buffers[name] = torch.empty_strided(b.shape, b.stride(), dtype=b.dtype, device=CUDA)
+    return module
 
 
 def _list(x: Any) -> list[Tensor]:

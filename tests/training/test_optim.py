@@ -86,12 +86,13 @@ def test_ema_follows_its_recursion_and_swaps_exactly():
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * network.weight.detach().double()
     torch.testing.assert_close(ema.weights["weight"].double(), expected, rtol=1e-5, atol=1e-6)
-    own = network.weight.detach().clone()
+    own, average = network.weight.detach().clone(), ema.weights["weight"].clone()
     ema.swap_in(network)
-    assert torch.equal(network.weight, ema.weights["weight"]) and ema.swapped_in
+    assert torch.equal(network.weight, average) and ema.swapped_in
     ema.swap_in(network)  # a second time changes nothing
+    assert torch.equal(network.weight, average)
     ema.swap_out(network)
-    assert torch.equal(network.weight, own) and not ema.swapped_in
+    assert torch.equal(network.weight, own) and torch.equal(ema.weights["weight"], average) and not ema.swapped_in
 
 
 def test_ema_goes_on_from_its_state():
@@ -113,8 +114,12 @@ def test_ema_of_low_precision_weights_is_float32():
     ema = EMA(0.9)
     ema.start(network)
     assert ema.weights["weight"].dtype == torch.float32
+    ema.weights["weight"] += 1e-4
+    average = ema.weights["weight"].clone()
     ema.swap_in(network)
     assert network.weight.dtype == torch.bfloat16
+    ema.swap_out(network)
+    assert torch.equal(ema.weights["weight"], average), "no bit of the average is lost in the network's precision"
 
 
 def test_ema_refuses_a_decay_of_one():

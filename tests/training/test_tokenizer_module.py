@@ -61,7 +61,7 @@ def test_learning_rate_of_each_step_is_the_schedules(fit, clips, tokenizer_modul
     module = tokenizer_module(optim={"schedule": "cosine", "warmup": 2, "lr": 0.5})
     seen = []
     original = module._step
-    module._step = lambda name, opt: (seen.append((name, opt.param_groups[0]["lr"])), original(name, opt))
+    module._step = lambda name, opt, ok: (seen.append((name, opt.param_groups[0]["lr"])), original(name, opt, ok))
     fit(module, clips(4))
     expected = [module.optim.lr_at(b, 4) for b in range(4)]
     assert [lr for name, lr in seen if name == "tokenizer"] == pytest.approx(expected)
@@ -91,7 +91,7 @@ def test_a_broken_step_is_skipped_and_counted(fit, clips, tokenizer_module):
     assert not torch.equal(history[0], history[1])
     assert torch.equal(history[1], history[2])  # the step of batch 1
     assert not torch.equal(history[2], history[3]) and history[3].isfinite().all()
-    assert module.skipped == {"tokenizer": 1} and module.ema.updates == 2
+    assert module.skipped == {"tokenizer": 1}
     assert trainer.callback_metrics["train/skipped_steps"] == 1
 
 

@@ -21,7 +21,7 @@ class StageSwitch(Callback):
 
     def __init__(self) -> None:
         self.stage = -1
-        self.counts = {"batches": 0, "image_batches": 0, "clips": 0, "unlabelled": 0}
+        self.counts: dict[str, Any] = {"batches": 0, "image_batches": 0, "clips": 0, "unlabelled": 0}
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], batch_idx: int
@@ -34,7 +34,8 @@ class StageSwitch(Callback):
                 log.info("batch %d trains in stage %d; %s", seen, stage + 1, self._past())
             self.stage, self.counts = stage, dict.fromkeys(self.counts, 0)
         self._count(batch)
-        pl_module.log_dict({f"curriculum/{name}": float(value) for name, value in self._report(batch).items()})
+        if pl_module.logs_now:  # type: ignore[operator]
+            pl_module.log_dict({f"curriculum/{name}": float(value) for name, value in self._report(batch).items()})
 
     def _past(self) -> str:
         """What the stage that ends has held."""
@@ -49,7 +50,7 @@ class StageSwitch(Callback):
         self.counts["batches"] += 1
         self.counts["image_batches"] += clip.shape[2] == 1
         self.counts["clips"] += clip.shape[0]
-        self.counts["unlabelled"] += int((batch["label"] < 0).sum())
+        self.counts["unlabelled"] += (batch["label"] < 0).sum()  # a tensor: the host need not wait for a number
 
     def _report(self, batch: dict[str, Any]) -> dict[str, float]:
         clips, _, frames, height, width = _clip(batch).shape
@@ -60,7 +61,7 @@ class StageSwitch(Callback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"stage": self.stage, "counts": dict(self.counts)}
+        return {"stage": self.stage, "counts": {name: int(count) for name, count in self.counts.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.stage, self.counts = int(state_dict["stage"]), dict(state_dict["counts"])

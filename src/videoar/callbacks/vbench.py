@@ -128,15 +128,16 @@ class VBenchMetrics(Callback):
         jobs, count = self._jobs(trainer, config)
         for start in range(0, len(jobs), self.batch):
             part = jobs[start : start + self.batch]
-            sample = generate(
-                module.network,
-                module.tokenizer,
-                [condition for condition, _ in part],
-                frames=self.frames,
-                size=self.size or config.size,
-                seed=[seed for _, seed in part],
-                guidance=self.guidance,
-            )
+            with trainer.precision_plugin.val_step_context():  # in the run's precision; what is measured is float32
+                sample = generate(
+                    module.network,
+                    module.tokenizer,
+                    [condition for condition, _ in part],
+                    frames=self.frames,
+                    size=self.size or config.size,
+                    seed=[seed for _, seed in part],
+                    guidance=self.guidance,
+                )
             if len(video := sample.video[: max(0, count - start)].float()):
                 for metric in metrics:
                     metric.update(video, self.fps)

@@ -71,7 +71,8 @@ class VideoLogger(Callback):
             return
         self._validations += 1
         if (self._validations - 1) % self.every == 0:
-            self._show(trainer, pl_module, self._batch)
+            with trainer.precision_plugin.val_step_context():  # as the validation steps
+                self._show(trainer, pl_module, self._batch)
         self._batch = None
 
     @torch.no_grad()

@@ -81,7 +81,7 @@ class VideoMetrics(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if not trainer.sanity_checking:
-            self._update(pl_module, batch, trainer)
+            self._update(pl_module, batch, trainer, outputs)
 
     def on_test_batch_end(
         self,
@@ -92,7 +92,7 @@ class VideoMetrics(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._update(pl_module, batch, trainer)
+        self._update(pl_module, batch, trainer, outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -107,7 +107,7 @@ class VideoMetrics(Callback):
             metric.to(module.device).reset()
 
     @torch.no_grad()
-    def _update(self, module: Any, batch: dict[str, Any], trainer: Trainer) -> None:
+    def _update(self, module: Any, batch: dict[str, Any], trainer: Trainer, outputs: Any) -> None:
         if module.kind == "generator" and self.fvd is None:
             return
         if "video" not in batch:
@@ -120,8 +120,7 @@ class VideoMetrics(Callback):
             fake = self._sample(module, batch, real, trainer)
             self._measure_moving(module, batch, real, fake)
         else:
-            codes = module.tokenizer.quantize(module.tokenizer.encode(batch["video"]))
-            fake = module.tokenizer.decode(codes.latent).float()
+            codes, fake = outputs["codes"], outputs["rebuilt"]
             for metric in self.paired.values():
                 metric.update(fake, real)
             if self.usage is None:
@@ -151,7 +150,8 @@ class VideoMetrics(Callback):
     def _sample(self, module: Any, batch: dict[str, Any], like: Tensor, trainer: Trainer) -> Tensor:
         first = self.seed + self._seen * trainer.world_size + trainer.global_rank
         seeds = [first + i * trainer.world_size for i in range(len(like))]
-        return generate_like(module.network, module.tokenizer, batch, like, seeds, self.guidance)
+        with trainer.precision_plugin.val_step_context():  # as the validation step itself
+            return generate_like(module.network, module.tokenizer, batch, like, seeds, self.guidance)
 
     def _finish(self, trainer: Trainer, module: Any, split: str) -> None:
         if not self._seen:

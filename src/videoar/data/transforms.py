@@ -4,10 +4,13 @@ Resizing stays on uint8 (antialiased bilinear, channels last) and is skipped whe
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from videoar.errors import UserError
 
 SIDE_MULTIPLE = 16
 TEMPORAL_MULTIPLE = 4
@@ -74,3 +77,17 @@ def fit(video_THWC: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if video_THWC.ndim != 4 or video_THWC.shape[-1] != 3 or video_THWC.dtype != torch.uint8:
         raise ValueError(f"expected uint8 [T, H, W, 3], got {video_THWC.dtype} {list(video_THWC.shape)}")
     return to_pixels(crop(resize_to_cover(video_THWC, size), size).permute(3, 0, 1, 2).contiguous())
+
+
+def check_range(batch: dict[str, Any]) -> None:
+    """Pixels that are floats must lie in [-1, 1] (bytes become such on the device).
+
+    Raises:
+        UserError: values outside, such as 0 … 255, or NaN.
+    """
+    video = batch.get("video")
+    if not isinstance(video, torch.Tensor) or not video.is_floating_point():
+        return
+    low, high = (float(x) for x in video.aminmax())
+    if not (low >= -1.01 and high <= 1.01):
+        raise UserError(f"videos must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")

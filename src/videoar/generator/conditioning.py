@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from videoar.errors import UserError
 from videoar.generator.config import GeneratorConfig
+from videoar.kernels.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,23 @@ class ClassCondition(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def labels(self, values: Tensor | Sequence[int | str]) -> Tensor:
-        """Validated label indices, long [B].
+        """Validated label indices, long [B]. Those on an accelerator are not read back: their batch was checked.
 
         Raises:
             UserError: an unknown class name or a label outside 0 … num_classes−1.
         """
         if not isinstance(values, Tensor):
             values = torch.tensor([self._index(value) for value in values])
-        elif values.numel() and (int(values.min()) < 0 or int(values.max()) >= self.num_classes):
+        if values.device.type != "cpu":
+            return values
+        self.check(values)
+        return sent(values, self.embedding.weight.device)
+
+    def check(self, values: Tensor) -> None:
+        """Raises UserError if a label is outside 0 … num_classes−1."""
+        if values.numel() and (int(values.min()) < 0 or int(values.max()) >= self.num_classes):
             wrong = values[(values < 0) | (values >= self.num_classes)][0]
             raise UserError(f"label {int(wrong)} is outside 0 … {self.num_classes - 1}")
-        return values.to(self.embedding.weight.device)
 
     def _index(self, value: int | str) -> int:
         if value in self.class_names:  # before numbers: a class may be called "10"
@@ -162,9 +169,9 @@ class ByteCondition(nn.Module):
             if not 1 <= len(data) <= self.max_tokens:
                 raise UserError(f"prompt of {len(data)} bytes; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
         device = self.embedding.weight.device
-        lengths = torch.tensor([len(data) for data in encoded], device=device)
+        lengths = sent(torch.tensor([len(data) for data in encoded]), device)
         longest = max(len(data) for data in encoded)
-        ids = torch.tensor([list(data.ljust(longest, b"\0")) for data in encoded], device=device)
+        ids = sent(torch.tensor([list(data.ljust(longest, b"\0")) for data in encoded]), device)
         return self.project(self.embedding(ids), lengths)
 
 
@@ -232,8 +239,8 @@ class TextCondition(nn.Module):
     def forward(self, prompts: Sequence[str]) -> Condition:
         each = [self.features(prompt) for prompt in prompts]
         device = self.project.token.weight.device
-        lengths = torch.tensor([f.shape[0] for f in each], device=device)
-        padded = nn.utils.rnn.pad_sequence(each, batch_first=True).to(device)
+        lengths = sent(torch.tensor([f.shape[0] for f in each]), device)
+        padded = sent(nn.utils.rnn.pad_sequence(each, batch_first=True), device)
         return self.project(padded, lengths)
 
 
@@ -275,7 +282,7 @@ def batch_condition(network: Any, batch: dict[str, Any]) -> Condition:
     else:
         condition = network.condition([caption or " " for caption in batch["caption"]])
         absent = torch.tensor([not caption for caption in batch["caption"]])
-    return network.null.replace(condition, absent.to(condition.tokens.device))
+    return network.null.replace(condition, sent(absent, condition.tokens.device))
 
 
 def condition_encoder(config: GeneratorConfig) -> nn.Module:

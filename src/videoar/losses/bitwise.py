@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videoar.bits.pyramid import ScalePyramid
+from videoar.kernels.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -79,4 +80,4 @@ def _token_weights(scale_weights: Sequence[float], pyramid: ScalePyramid, device
         raise ValueError(
             f"scale_weights {list(scale_weights)} must be {len(pyramid)} numbers >= 0, one a scale, not all 0"
         )
-    return torch.tensor(scale_weights, device=device, dtype=torch.float32)[pyramid.scale_ids(device)]
+    return sent(torch.tensor(scale_weights, dtype=torch.float32), device)[pyramid.scale_ids(device)]

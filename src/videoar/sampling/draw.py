@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from videoar.kernels.transfer import sent
+
 
 class Noise:
     """Uniform noise for the bits of one frame at a time.
@@ -20,7 +22,7 @@ class Noise:
     def frame(self) -> Tensor:
         """Noise for the next frame, float [B, tokens, bits] in [0, 1)."""
         noise = torch.stack([torch.rand(self.shape, generator=stream) for stream in self.streams])
-        return noise.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else noise
+        return sent(noise, self.device)
 
 
 def draw_bits(logits: Tensor, noise: Tensor, temperature: float = 1.0, greedy: bool = False) -> Tensor:

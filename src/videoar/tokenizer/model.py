@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -31,9 +31,12 @@ class VideoTokenizer(nn.Module, Pretrained):
         video = tokenizer.decode(codes.latent)   # [B, 3, T, H, W] in [-1, 1]
 
     Latent frame n depends on pixel frames ≤ ratio·n only, and its pixels on latent frames ≤ n only. Where gradients are
-    wanted a clip passes at once; else one latent frame follows the other, which takes no longer, a fraction of the
-    memory, and makes clips, streams and images agree to the bit.
+    wanted a clip passes at once. Else, on a CPU, one latent frame follows the other, which takes no longer, a fraction
+    of the memory, and makes clips, streams and images agree to the bit. On an accelerator, where small pieces leave it
+    idle, as many latent frames pass together as keep the widest activation below `PIECE_BYTES`.
     """
+
+    PIECE_BYTES: ClassVar[int] = 2**30
 
     config_class: ClassVar[type] = TokenizerConfig
     part: ClassVar[str] = "tokenizer"
@@ -55,9 +58,12 @@ class VideoTokenizer(nn.Module, Pretrained):
         ratio = self.config.temporal_ratio
         if video.shape[2] < 1 or (video.shape[2] - 1) % ratio:
             raise ValueError(f"a clip needs 1 + {ratio}n frames, got {video.shape[2]}")
-        if torch.is_grad_enabled() or video.shape[2] == 1:
+        at_once = self._at_once(video, video.shape[-2:])
+        if torch.is_grad_enabled() or video.shape[2] <= 1 + ratio * (at_once - 1):
             return self.encoder(video)
-        return torch.cat(list(self.encode_stream([video])), dim=2)
+        stream, ends = Stream(), range(1 + ratio * (at_once - 1), video.shape[2] + ratio * at_once, ratio * at_once)
+        pieces = (video[:, :, max(0, end - ratio * at_once) : end] for end in ends)
+        return torch.cat([self.encoder(piece, stream) for piece in pieces], dim=2)
 
     def quantize(
         self, latent: Tensor, pyramid: ScalePyramid | None = None, straight_through: bool = False
@@ -79,9 +85,19 @@ class VideoTokenizer(nn.Module, Pretrained):
         self._check_latent(latent)
         if latent.shape[2] < 1:
             raise ValueError("a latent needs at least one frame, got 0")
-        if torch.is_grad_enabled() or latent.shape[2] == 1:
+        ratio = self.config.spatial_ratio
+        at_once = self._at_once(latent, (latent.shape[-2] * ratio, latent.shape[-1] * ratio))
+        if torch.is_grad_enabled() or latent.shape[2] <= at_once:
             return self.decoder(latent).clamp(-1, 1)
-        return torch.cat(list(self.decode_stream([latent])), dim=2)
+        stream = Stream()
+        return torch.cat([self.decoder(piece, stream).clamp(-1, 1) for piece in latent.split(at_once, dim=2)], dim=2)
+
+    def _at_once(self, x: Tensor, size: Sequence[int]) -> int:
+        """Latent frames that pass together, of videos or latents x whose frames have `size` pixels."""
+        if x.device.type == "cpu":
+            return 1
+        pixels = size[0] * size[1] * self.config.temporal_ratio // self.config.patch**2
+        return max(1, self.PIECE_BYTES // (x.shape[0] * pixels * self.config.widths[0] * x.element_size()))
 
     def reconstruct(self, video: Tensor, pyramid: ScalePyramid | None = None) -> Tensor:
         """Video → bits → video."""

@@ -11,7 +11,8 @@ step is therefore here, in the open. Two counters are easily confused:
 from __future__ import annotations
 
 import logging
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,12 +23,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from videoar import __version__
+from videoar.data.transforms import check_range
 from videoar.errors import UserError
-from videoar.training.ema import EMA, placed_like, whole
-from videoar.training.optim import OptimConfig, clip_gradients, set_lr
+from videoar.training.ema import EMA, gathered, placed_like
+from videoar.training.optim import OptimConfig, batches_of, clip_gradients, set_lr
 
 log = logging.getLogger(__name__)
 MAX_SKIPPED = 100
+LOOK = 50
+"""Batches between two looks at the count of skipped steps on an accelerator, whose host would have to wait for it."""
 
 
 @dataclass
@@ -65,8 +69,9 @@ class TrainingModule(LightningModule):
         self.loop = from_plain(LoopConfig, loop)
         self.ema = EMA(self.loop.ema_decay)
         self.batches_seen = 0
-        self.skipped: dict[str, int] = {}
-        self._skipped_in_a_row: dict[str, int] = {}
+        self._skips: dict[str, Tensor] = {}  # of each network: skipped steps in all, and in a row; on its device
+        self._warned: dict[str, int] = {}
+        self._norm: Tensor | None = None  # of the main network's last gradient, before clipping
         self._open_gradients: dict[str, Tensor] = {}
 
     @property
@@ -85,40 +90,63 @@ class TrainingModule(LightningModule):
 
     def descend(
         self, name: str, loss: Tensor, network: nn.Module, optimizer: Optimizer, config: OptimConfig, batch_idx: int
-    ) -> Tensor | None:
-        """Backward; at the end of the accumulation window also clip, check and step. Returns the gradient norm.
+    ) -> None:
+        """Backward; at the end of the accumulation window also clip, check and step.
 
-        A step whose gradients are not finite is skipped, counted and logged.
+        A step whose gradients are not finite changes no weight; it is counted and logged.
 
         Raises:
             UserError: MAX_SKIPPED steps of one network in a row were skipped.
         """
         size, last = self.window(batch_idx)
-        self.manual_backward(loss / size)
+        with self._reducing(network, last):
+            self.manual_backward(loss / size)
         if not last:
-            return None
+            return
         norm = clip_gradients(network.parameters(), config.clip)
-        if bool(norm.isfinite()):
-            self._skipped_in_a_row[name] = 0
-            set_lr(optimizer, config.lr_at(self.batches_seen, self.run_length()))
-            self._step(name, optimizer)
-        else:
-            self._count_skipped(name)
+        self._norm = norm if name == self.kind else self._norm
+        set_lr(optimizer, config.lr_at(self.batches_seen, self.run_length()))
+        self._step(name, optimizer, norm.isfinite())
         optimizer.zero_grad()
-        return norm
+        if self.device.type == "cpu" or (self.batches_seen + 1) % LOOK < self.loop.accumulate:
+            self._look_for_skipped(name)
 
-    def _step(self, name: str, optimizer: Optimizer) -> None:
+    @contextmanager
+    def _reducing(self, network: nn.Module, last: bool) -> Iterator[None]:
+        """Average gradients over ranks once a window, not in every backward pass of it."""
+        if hasattr(network, "set_requires_gradient_sync"):  # FSDP2
+            network.set_requires_gradient_sync(last)
+        with nullcontext() if last else getattr(self.trainer.strategy, "block_backward_sync", nullcontext)():
+            yield
+
+    def _step(self, name: str, optimizer: Optimizer, finite: Tensor) -> None:
+        """One step, if `finite`. A fused optimizer is told on the device, so that the host need not wait for it."""
+        inner: Any = getattr(optimizer, "optimizer", optimizer)
+        skips = self._skips.setdefault(name, torch.zeros(2, dtype=torch.long, device=finite.device))
+        skips += ~finite  # in all
+        skips[1] *= ~finite  # in a row
+        fused = all(group.get("fused") for group in inner.param_groups)
+        if not fused and not bool(finite):
+            return
+        inner.found_inf = (~finite).float() if fused else None
         if name == self.kind:
             optimizer.step()  # Lightning's wrapper: counts as a global step
             self.ema.update(self.network)
         else:  # not through the wrapper, else max_steps and every_n_train_steps would count this optimizer too
-            inner = getattr(optimizer, "optimizer", optimizer)
             self.trainer.strategy.optimizer_step(inner, closure=lambda: None, model=self)
+        del inner.found_inf
 
-    def _count_skipped(self, name: str) -> None:
-        self.skipped[name] = self.skipped.get(name, 0) + 1
-        self._skipped_in_a_row[name] = in_a_row = self._skipped_in_a_row.get(name, 0) + 1
-        log.warning("batch %d: gradients of the %s are not finite, step skipped", self.batches_seen, name)
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Steps of each network that were skipped, where there are any."""
+        return {name: int(count[0]) for name, count in self._skips.items() if count[0] > 0}
+
+    def _look_for_skipped(self, name: str) -> None:
+        in_all, in_a_row = self._skips[name].tolist()
+        if in_all > self._warned.get(name, 0):
+            log.warning("batch %d: gradients of the %s were not finite, %d steps skipped so far",
+                        self.batches_seen, name, in_all)  # fmt: skip
+        self._warned[name] = in_all
         if in_a_row >= MAX_SKIPPED:
             raise UserError(
                 f"{MAX_SKIPPED} steps of the {name} in a row had gradients that are not finite"
@@ -146,6 +174,12 @@ class TrainingModule(LightningModule):
 
     # ---- logging ----------------------------------------------------------------------------------------------
 
+    @property
+    def logs_now(self) -> bool:
+        """Whether the loggers are shown this training batch (`log_every_n_steps`); on others nothing is computed."""
+        connector = self.trainer._logger_connector  # no public name says it
+        return bool(connector.should_update_logs or self.trainer.fast_dev_run)  # type: ignore[attr-defined]
+
     def log_scalars(self, split: str, values: dict[str, Any], batch_size: int, prog_bar: tuple[str, ...] = ()) -> None:
         """Log `split/name` for every value; outside training the mean over batches and ranks."""
         for name, value in values.items():
@@ -154,14 +188,20 @@ class TrainingModule(LightningModule):
             shown = name in prog_bar
             self.log(f"{split}/{name}", value, prog_bar=shown, batch_size=batch_size, sync_dist=across_ranks)
 
-    def log_step(self, optimizer: Optimizer, norm: Tensor | None) -> None:
-        """Log what happened to the weights: learning rate, gradient norm before clipping, skipped steps so far."""
+    def log_step(self, optimizer: Optimizer) -> None:
+        """Log what happened to the weights: learning rate, last gradient norm before clipping, skipped steps so far."""
         values = {"lr": optimizer.param_groups[0]["lr"], "skipped_steps": float(sum(self.skipped.values()))}
-        if norm is not None:
-            values["grad_norm"] = norm
+        if self._norm is not None:
+            values["grad_norm"] = self._norm
         self.log_scalars("train", values, 1)
 
     # ---- Lightning's hooks ------------------------------------------------------------------------------------
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Check values where reading them costs nothing: before the batch goes to the device."""
+        if isinstance(batch, dict):
+            check_range(batch)
+        return batch
 
     def on_fit_start(self) -> None:
         if self.trainer.precision in ("16-mixed", "16-true"):
@@ -204,7 +244,7 @@ class TrainingModule(LightningModule):
             "kind": self.kind,
             "version": __version__,
             "batches_seen": self.batches_seen,
-            "skipped": dict(self.skipped),
+            "skipped": self.skipped,
             "open_gradients": self._gradients_of_open_window(),
         }
         checkpoint[f"{self.kind}_config"] = plain(self.network.config)
@@ -212,7 +252,8 @@ class TrainingModule(LightningModule):
 
     def _gradients_of_open_window(self) -> dict[str, Tensor]:
         """What has been accumulated when a checkpoint falls inside a window; empty at its end."""
-        return {name: whole(p.grad) for name, p in self.named_parameters() if p.grad is not None}
+        grads = {name: gathered(p.grad) for name, p in self.named_parameters() if p.grad is not None}
+        return {name: grad for name, grad in grads.items() if grad is not None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint.get("videoar", {})
@@ -220,7 +261,8 @@ class TrainingModule(LightningModule):
             raise UserError(f"this is a checkpoint of a {state.get('kind', 'foreign model')}, not of a {self.kind}")
         self._check_config(checkpoint[f"{self.kind}_config"])
         self.batches_seen = int(state["batches_seen"])
-        self.skipped = dict(state["skipped"])
+        self._skips = {name: torch.tensor([n, 0], device=self.device) for name, n in state["skipped"].items()}
+        self._warned = dict(state["skipped"])
         self._open_gradients = dict(state["open_gradients"])
         self.ema.load_state_dict(checkpoint["ema"])
 
@@ -231,17 +273,6 @@ class TrainingModule(LightningModule):
         wrong = [f"{k} {saved.get(k)!r} is now {v!r}" for k, v in own.items() if saved.get(k) != v]
         if wrong:
             raise UserError(f"the checkpoint's {self.kind} is not this config's: {'; '.join(wrong)}")
-
-
-def batches_of(steps: int, accumulate: int, epoch: float) -> int:
-    """Training batches that `steps` optimizer steps take, in epochs of `epoch` batches (or one without end).
-
-    An epoch ends the window it falls into, so its last step may be made of fewer batches than `accumulate`.
-    """
-    if epoch == float("inf") or epoch <= 0:
-        return steps * accumulate
-    epochs, rest = divmod(steps, math.ceil(epoch / accumulate))
-    return epochs * int(epoch) + rest * accumulate
 
 
 def plain(value: Any) -> Any:

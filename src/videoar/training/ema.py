@@ -15,7 +15,8 @@ class EMA:
     initialisation. It holds plain tensors, is no `nn.Module`, and so adds nothing to a state_dict.
 
     Attributes:
-        weights: name → averaged tensor; empty until `start` or `load_state_dict`.
+        weights: name → averaged tensor; empty until `start` or `load_state_dict`. While they are swapped in, those of
+            the network's own dtype hold the network's weights instead: the two change places.
         updates: number of updates so far.
     """
 
@@ -47,8 +48,8 @@ class EMA:
     def update(self, network: nn.Module) -> None:
         """Move the average towards the network's weights, after one optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in self._averaged(network).items():
-            self.weights[name].lerp_(value.float(), 1 - decay)
+        own = self._averaged(network)
+        torch._foreach_lerp_([self.weights[name] for name in own], [value.float() for value in own.values()], 1 - decay)
         self.updates += 1
 
     @torch.no_grad()
@@ -57,21 +58,30 @@ class EMA:
         if not self.weights or self.swapped_in:
             return
         for name, value in self._averaged(network).items():
-            self._raw[name] = value.detach().clone()
+            raw = value.detach().clone()
             value.copy_(self.weights[name])
+            if value.dtype == torch.float32:  # no third copy of all weights
+                self._raw[name] = self.weights[name].copy_(raw)
+            else:
+                self._raw[name] = raw
 
     @torch.no_grad()
     def swap_out(self, network: nn.Module) -> None:
         """Give the network its own weights back, bit for bit."""
         for name, value in self._averaged(network).items():
-            if name in self._raw:
-                value.copy_(self._raw[name])
+            if name not in self._raw:
+                continue
+            average = value.detach().clone() if self._raw[name] is self.weights[name] else None
+            value.copy_(self._raw[name])
+            if average is not None:
+                self.weights[name].copy_(average)
         self._raw = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data for the checkpoint; sharded weights are gathered, on every rank."""
-        full = {name: whole(value) for name, value in self.weights.items()}
-        return {"decay": self.decay, "updates": self.updates, "weights": full}
+        """Plain data for the checkpoint; of sharded weights, one after the other, the first rank keeps the whole."""
+        full = {name: gathered(value) for name, value in self.weights.items()}
+        kept = {name: value for name, value in full.items() if value is not None}
+        return {"decay": self.decay, "updates": self.updates, "weights": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a saved average; the decay stays as configured."""
@@ -82,6 +92,14 @@ class EMA:
 def whole(value: Tensor) -> Tensor:
     """A sharded tensor, gathered; any other as it is."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def gathered(value: Tensor) -> Tensor | None:
+    """A tensor for a checkpoint, which the first rank writes: sharded ones whole, on its CPU, and None elsewhere."""
+    if not hasattr(value, "full_tensor"):
+        return value
+    full = whole(value)  # all ranks take part
+    return full.cpu() if torch.distributed.get_rank() == 0 else None
 
 
 def placed_like(source: Tensor, target: Tensor) -> Tensor:

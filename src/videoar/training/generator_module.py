@@ -109,7 +109,10 @@ class GeneratorModule(TrainingModule):
         """
         if not self._frozen:
             raise UserError("no tokenizer: give `tokenizer`, the path of a tokenizer's checkpoint or folder")
-        return self._frozen[0].to(self.device)
+        tokenizer = self._frozen[0]
+        if next(tokenizer.parameters()).device != self.device:
+            tokenizer.to(self.device)
+        return tokenizer
 
     # ---- building ---------------------------------------------------------------------------------------------
 
@@ -189,6 +192,12 @@ class GeneratorModule(TrainingModule):
             for block in self.network.blocks:
                 block.compile()
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        batch = super().on_before_batch_transfer(batch, dataloader_idx)
+        if self.network.config.condition == "class" and isinstance(batch, dict) and "label" in batch:
+            self.network.encode_condition.check(batch["label"].clamp(min=0))
+        return batch
+
     # ---- one training step ------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -205,9 +214,10 @@ class GeneratorModule(TrainingModule):
         logits = self.network(lesson.tokens, condition, pyramid, frames, bits=lesson.targets, frame_keep=keep)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames, self.teaching.scale_weights)
         optimizer: Any = self.optimizers()
-        norm = self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
-        self.log_scalars("train", report(result), B, prog_bar=("loss", "accuracy"))
-        self.log_step(optimizer, norm)
+        self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
+        if self.logs_now:
+            self.log_scalars("train", report(result), B, prog_bar=("loss", "accuracy"))
+            self.log_step(optimizer)
         self.batches_seen += 1
         return {"loss": result.loss.detach()}
 

@@ -79,6 +79,17 @@ class OptimConfig:
         return self.lr * ramp * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def batches_of(steps: int, accumulate: int, epoch: float) -> int:
+    """Training batches that `steps` optimizer steps take, in epochs of `epoch` batches (or one without end).
+
+    An epoch ends the window it falls into, so its last step may be made of fewer batches than `accumulate`.
+    """
+    if epoch == float("inf") or epoch <= 0:
+        return steps * accumulate
+    epochs, rest = divmod(steps, math.ceil(epoch / accumulate))
+    return epochs * int(epoch) + rest * accumulate
+
+
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """The optimizer of the network's trainable parameters; `matrices` alone are decayed, and what Muon is for.
 

@@ -116,22 +116,22 @@ class TokenizerModule(TrainingModule):
             if critic is not None and self.losses.adaptive_gan:
                 weights["gan"] *= self._balance(terms, weights)
             loss = weigh(terms, weights)
-            norm = self.descend("tokenizer", loss, self.tokenizer, main_step, self.optim, batch_idx)
+            self.descend("tokenizer", loss, self.tokenizer, main_step, self.optim, batch_idx)
 
         # 2. the discriminator, on the same videos
-        rebuilt = rebuilt.detach()
+        rebuilt, played = rebuilt.detach(), {}
         if critic is not None:
             terms_d, logits = self.objective.discriminator_terms(
                 video, rebuilt, critic, self.batches_seen, self.mean_over_ranks
             )
             loss_d = weigh(terms_d, self.losses.discriminator_weights())
             self.descend("discriminator", loss_d, critic, critic_step, self.discriminator_optim, batch_idx)
-            self.log_scalars("train", {**terms_d, **logits, "weight_gan": weights["gan"]}, len(video))
+            played = {**terms_d, **logits, "weight_gan": weights["gan"]}
 
-        self.log_scalars("train", {"loss": loss, **terms}, len(video), prog_bar=("loss",))
-        self.log_scalars("train", reconstruction_report(rebuilt, video), len(video), prog_bar=("psnr",))
-        self.log_scalars("train", bits_report(codes), len(video))
-        self.log_step(main_step, norm)
+        if self.logs_now:
+            report = {"loss": loss, **terms, **played, **reconstruction_report(rebuilt, video), **bits_report(codes)}
+            self.log_scalars("train", report, len(video), prog_bar=("loss", "psnr"))
+            self.log_step(main_step)
         self.batches_seen += 1
         return {"loss": loss.detach()}
 
@@ -155,13 +155,14 @@ class TokenizerModule(TrainingModule):
 
     # ---- validation, test, prediction (with the averaged weights) ---------------------------------------------
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate("val", batch)
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        return self._evaluate("val", batch)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate("test", batch)
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        return self._evaluate("test", batch)
 
-    def _evaluate(self, split: str, batch: dict[str, Any]) -> None:
+    def _evaluate(self, split: str, batch: dict[str, Any]) -> dict[str, Any]:
+        """Log the batch's numbers; callbacks get what they were made of: `codes` and `rebuilt`."""
         video = checked_video(batch)
         latent = self.tokenizer.encode(video)
         codes = self.tokenizer.quantize(latent)
@@ -170,6 +171,7 @@ class TokenizerModule(TrainingModule):
         report = {**terms, **reconstruction_report(rebuilt, video), **bits_report(codes)}
         self.log_scalars(split, report, len(video), prog_bar=("psnr",))
         self._measure_moving(rebuilt.clamp(-1, 1), video, batch)
+        return {"codes": codes, "rebuilt": rebuilt}
 
     def _measure_moving(self, rebuilt: Tensor, video: Tensor, batch: dict[str, Any]) -> None:
         """Collect what becomes of moving pixels, by class; clips without one count for the first."""
@@ -234,19 +236,18 @@ class TokenizerModule(TrainingModule):
 
 
 def checked_video(batch: dict[str, Any]) -> Tensor:
-    """The pixels of a batch.
+    """The pixels of a batch (whose range `check_range` has looked at).
 
     Raises:
-        UserError: no pixels (cached latents), a wrong shape, or values outside [-1, 1] such as 0 … 255.
+        UserError: no pixels (cached latents), a wrong shape, or bytes.
     """
     if "video" not in batch:
         raise UserError("the tokenizer trains on pixels, but this data set holds cached latents")
     video = batch["video"]
     if video.ndim != 5 or video.shape[1] != 3:
         raise UserError(f"a batch of videos must be [B, 3, T, H, W], got {list(video.shape)}")
-    low, high = video.aminmax()
-    if not (low >= -1.01 and high <= 1.01):
-        raise UserError(f"videos must lie in [-1, 1], got values from {float(low):.3g} to {float(high):.3g}")
+    if not video.is_floating_point():
+        raise UserError(f"videos must be floats in [-1, 1], got {video.dtype}")
     return video
 
 

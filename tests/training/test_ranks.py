@@ -1,0 +1,118 @@
+"""Two processes (gloo, CPU) in bf16-mixed: one launch that checks dtypes, losses, collectives and validation."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch.distributed.tensor.debug import CommDebugMode
+
+from videoar.bits.corruption import CorruptionConfig
+from videoar.generator.model import GeneratorConfig
+from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.training.base import LoopConfig
+from videoar.training.generator_module import GeneratorModule, TeachingConfig
+from videoar.training.optim import OptimConfig
+
+STEPS = 2
+
+
+def make(tokenizer: Path, accumulate: int) -> GeneratorModule:
+    torch.manual_seed(0)
+    return GeneratorModule(
+        GeneratorConfig(latent_dim=8, width=32, depth=2, heads=2, num_classes=2),
+        tokenizer=str(tokenizer),
+        corruption=CorruptionConfig(mode="off"),
+        teaching=TeachingConfig(condition_drop=0.0),
+        optim=OptimConfig(lr=3e-3, schedule="constant"),
+        loop=LoopConfig(accumulate=accumulate, ema_decay=0.5),
+    )
+
+
+def train(folder: Path, batches: list[dict[str, Any]], strategy: Any, accumulate: int = 1) -> dict[str, Any]:
+    """Fit on these batches and validate with the averaged weights: losses, dtypes in a block, collectives."""
+    module, seen, losses = make(folder / "tokenizer", accumulate), set(), []
+    original = module.training_step
+
+    def step(batch: Any, batch_idx: int) -> Any:
+        for block in module.network.blocks if batch_idx == 0 else ():
+            block.register_forward_pre_hook(lambda _, inputs: seen.add(("stream", inputs[0].dtype)))
+            block.attention.register_forward_pre_hook(lambda _, inputs: seen.add(("rope", inputs[1][0].dtype)))
+        result = original(batch, batch_idx)
+        losses.append(result["loss"])
+        return result
+
+    module.training_step = step
+    options = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    devices = 1 if strategy == "auto" else 2
+    trainer = Trainer(
+        **options, accelerator="cpu", devices=devices, strategy=strategy, precision="bf16-mixed", max_epochs=1,
+        num_sanity_val_steps=0, use_distributed_sampler=False, inference_mode=False, default_root_dir=folder,
+    )  # fmt: skip
+    from torch.utils.data import DataLoader
+
+    with CommDebugMode() as collectives:
+        trainer.fit(module, DataLoader(batches, batch_size=None))
+    counts = {str(op).rpartition(".")[2]: n for op, n in collectives.get_comm_counts().items()}
+    loss = torch.stack([trainer.strategy.reduce(x.clone(), reduce_op="mean") for x in losses])
+    validated = trainer.validate(module, DataLoader(batches, batch_size=None), verbose=False)[0]["val/loss"]
+    trainer.save_checkpoint(folder / f"{type(strategy).__name__}-{accumulate}.ckpt")
+    return {"seen": seen, "loss": loss.tolist(), "counts": counts, "val": validated}
+
+
+def rank_main(rank: int, port: int, folder: Path, batches: list[dict[str, Any]], answers: Any) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    mine = [{k: v[rank::2] for k, v in batch.items()} for batch in batches]
+    results = {}
+    for accumulate in (1, STEPS):
+        results[f"fsdp {accumulate}"] = train(
+            folder, mine, ModelParallelStrategy(2, 1, save_distributed_checkpoint=False, process_group_backend="gloo"),
+            accumulate,
+        )  # fmt: skip
+        results[f"ddp {accumulate}"] = train(folder, mine, DDPStrategy(process_group_backend="gloo"), accumulate)
+    if rank == 0:
+        answers.send(results)
+
+
+@pytest.mark.slow
+def test_two_ranks_in_bfloat16_are_one_device(clips, tmp_path):
+    torch.manual_seed(0)
+    config = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
+    VideoTokenizer(config).save_pretrained(tmp_path / "tokenizer")
+    batches = clips(STEPS, batch=4)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    ranks = [context.Process(target=rank_main, args=(r, port, tmp_path, batches, send)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    found = receive.recv() if receive.poll(400) else {}
+    for process in ranks:
+        process.join(20)
+        process.kill()
+    for accumulate in (1, STEPS):
+        alone = train(tmp_path, batches, "auto", accumulate)
+        for strategy in ("fsdp", "ddp"):
+            together = found[f"{strategy} {accumulate}"]
+            assert together["seen"] == alone["seen"] == {("stream", torch.float32), ("rope", torch.float32)}
+            assert together["loss"] == pytest.approx(alone["loss"], abs=2e-3), strategy
+            assert together["val"] == pytest.approx(alone["val"], abs=2e-3), strategy
+    reduced = [found[f"fsdp {accumulate}"]["counts"]["_reduce_scatter_base_"] for accumulate in (1, STEPS)]
+    assert reduced[0] == STEPS * reduced[1], "gradients are reduced once a window"
+    parts = [
+        torch.load(tmp_path / f"{name}-1.ckpt", weights_only=True) for name in ("ModelParallelStrategy", "DDPStrategy")
+    ]
+    assert parts[0]["state_dict"].keys() == parts[1]["state_dict"].keys()
+    assert parts[0]["ema"]["weights"].keys() == parts[1]["ema"]["weights"].keys()

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from videoar import __version__
 from videoar.data.transforms import check_range
@@ -99,7 +99,7 @@ class TrainingModule(LightningModule):
             UserError: MAX_SKIPPED steps of one network in a row were skipped.
         """
         size, last = self.window(batch_idx)
-        with self._reducing(network, last):
+        with self._reducing(last):
             self.manual_backward(loss / size)
         if not last:
             return
@@ -112,20 +112,19 @@ class TrainingModule(LightningModule):
             self._look_for_skipped(name)
 
     @contextmanager
-    def _reducing(self, network: nn.Module, last: bool) -> Iterator[None]:
-        """Average gradients over ranks once a window, not in every backward pass of it."""
-        if hasattr(network, "set_requires_gradient_sync"):  # FSDP2
-            network.set_requires_gradient_sync(last)
+    def _reducing(self, last: bool) -> Iterator[None]:
+        """DDP averages gradients once a window; FSDP in every pass of it, lest each rank keep the whole of them."""
         with nullcontext() if last else getattr(self.trainer.strategy, "block_backward_sync", nullcontext)():
             yield
 
     def _step(self, name: str, optimizer: Optimizer, finite: Tensor) -> None:
-        """One step, if `finite`. A fused optimizer is told on the device, so that the host need not wait for it."""
+        """One step, if `finite`. Fused AdamW is told so on the device, and the host need not wait for the answer."""
         inner: Any = getattr(optimizer, "optimizer", optimizer)
-        skips = self._skips.setdefault(name, torch.zeros(2, dtype=torch.long, device=finite.device))
+        skips = self._skips.get(name, torch.zeros(2, dtype=torch.long, device=finite.device)).to(finite.device)
+        self._skips[name] = skips
         skips += ~finite  # in all
         skips[1] *= ~finite  # in a row
-        fused = all(group.get("fused") for group in inner.param_groups)
+        fused = type(inner) is AdamW and all(group["fused"] for group in inner.param_groups)
         if not fused and not bool(finite):
             return
         inner.found_inf = (~finite).float() if fused else None
@@ -251,9 +250,11 @@ class TrainingModule(LightningModule):
         checkpoint["ema"] = self.ema.state_dict()
 
     def _gradients_of_open_window(self) -> dict[str, Tensor]:
-        """What has been accumulated when a checkpoint falls inside a window; empty at its end."""
-        grads = {name: gathered(p.grad) for name, p in self.named_parameters() if p.grad is not None}
-        return {name: grad for name, grad in grads.items() if grad is not None}
+        """What has been accumulated when a checkpoint falls inside a window, meaned over ranks; empty at its end."""
+        grads = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        sharded = self.device_mesh is not None  # and so already reduced
+        kept = {name: gathered(g) if sharded else self.mean_over_ranks(g) for name, g in grads.items()}
+        return {name: grad for name, grad in kept.items() if grad is not None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint.get("videoar", {})

@@ -34,7 +34,7 @@ class StageSwitch(Callback):
                 log.info("batch %d trains in stage %d; %s", seen, stage + 1, self._past())
             self.stage, self.counts = stage, dict.fromkeys(self.counts, 0)
         self._count(batch)
-        if pl_module.logs_now:  # type: ignore[operator]
+        if pl_module.logs_now:
             pl_module.log_dict({f"curriculum/{name}": float(value) for name, value in self._report(batch).items()})
 
     def _past(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +107,7 @@ def _blocks(ids: SequenceIds, window: int, sinks: int) -> tuple[Tensor, Tensor]:
 def _block_mask(some: Tensor, full: Tensor, rule: Predicate, length: int) -> BlockMask:
     """The mask that asks `rule` in the blocks of `some`, except those of `full`, where all pairs are visible."""
     partial, whole = (_listed(blocks) for blocks in (some & ~full, full))
-    sizes = {"BLOCK_SIZE": BLOCK, "mask_mod": rule, "seq_lengths": (length, length)}
+    sizes: dict[str, Any] = {"BLOCK_SIZE": BLOCK, "mask_mod": rule, "seq_lengths": (length, length)}
     return BlockMask.from_kv_blocks(*partial, *whole, **sizes)
 
 

@@ -114,7 +114,8 @@ class TrainingModule(LightningModule):
     @contextmanager
     def _reducing(self, last: bool) -> Iterator[None]:
         """DDP averages gradients once a window; FSDP in every pass of it, lest each rank keep the whole of them."""
-        with nullcontext() if last else getattr(self.trainer.strategy, "block_backward_sync", nullcontext)():
+        without: Any = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        with nullcontext() if last else without():
             yield
 
     def _step(self, name: str, optimizer: Optimizer, finite: Tensor) -> None:

@@ -157,7 +157,7 @@ class GeneratorModule(TrainingModule):
 
         low = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
         mesh, network = self.device_mesh["data_parallel"], self.network
-        as_given = {"reduce_dtype": torch.float32, "cast_forward_inputs": False}
+        as_given: dict[str, Any] = {"reduce_dtype": torch.float32, "cast_forward_inputs": False}
         for block in network.blocks:
             fully_shard(block, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=low, **as_given))
         fully_shard(network, mesh=mesh, mp_policy=MixedPrecisionPolicy(**as_given))
@@ -195,7 +195,8 @@ class GeneratorModule(TrainingModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         batch = super().on_before_batch_transfer(batch, dataloader_idx)
         if self.network.config.condition == "class" and isinstance(batch, dict) and "label" in batch:
-            self.network.encode_condition.check(batch["label"].clamp(min=0))
+            encoder: Any = self.network.encode_condition
+            encoder.check(batch["label"].clamp(min=0))
         return batch
 
     # ---- one training step ------------------------------------------------------------------------------------

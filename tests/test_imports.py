@@ -12,8 +12,9 @@ import videoar
 SOURCE = Path(videoar.__file__).parent
 ORDER = [
     {"errors"},
-    {"motion"},
+    {"files", "motion", "ranges"},
     {"shipped"},
+    {"weights"},
     {"pretrained"},
     {"provenance"},
     {"kernels"},

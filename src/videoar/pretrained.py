@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -15,24 +16,37 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from huggingface_hub import PyTorchModelHubMixin, save_torch_state_dict, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from videoar.errors import UserError
+from videoar.files import writing
 from videoar.shipped import shipped
+from videoar.weights import (
+    CONFIG,
+    INDEX,
+    SUMS,
+    WEIGHTS,
+    fitted,
+    read_sums,
+    read_weights,
+    same_as_saved,
+    write_sums,
+)
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+HUB = "hf://"
+log = logging.getLogger(__name__)
 
 
 def config_from_dict(config_class: type, values: dict[str, Any], source: str = "config") -> Any:
-    """Build a config dataclass from saved plain data; `saved_without` of the class fills fields it did not have yet.
+    """Build a config dataclass from plain data that some version saved.
+
+    `saved_without` of the class fills fields it did not have yet; fields of `saved_before` are passed over.
 
     Raises:
         UserError: keys that the dataclass does not have, or values it refuses; the message names `source`.
     """
     known = {field.name for field in fields(config_class)}
+    values = {key: value for key, value in values.items() if key not in getattr(config_class, "saved_before", ())}
     if unknown := sorted(set(values) - known):
         raise UserError(f"{source}: {config_class.__name__} has no {', '.join(unknown)}")
     try:
@@ -53,24 +67,28 @@ class Pretrained(PyTorchModelHubMixin):
     config: Any
 
     def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB", **kwargs: Any) -> str | None:
-        """Write `config.json` and the weights to a folder; each file appears whole or not at all.
+        """Write `config.json`, the weights and their checksums to a folder; each file appears whole or not at all.
 
         Args:
             max_shard_size: weights beyond it are split into `model-00001-of-0000N.safetensors`, … and an index.
+
+        Raises:
+            UserError: the disk is full or not writable.
         """
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-        try:
-            self._save_pretrained(scratch, max_shard_size)
-            written = {path.name for path in scratch.iterdir()}
-            for path in sorted(scratch.iterdir()):
-                os.replace(path, folder / path.name)
-            for stale in {*folder.glob("model*.safetensors"), folder / INDEX}:
-                if stale.name not in written:
-                    stale.unlink(missing_ok=True)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+            try:
+                self._save_pretrained(scratch, max_shard_size)
+                written = {path.name for path in scratch.iterdir()}
+                for path in sorted(scratch.iterdir()):
+                    os.replace(path, folder / path.name)
+                for stale in {*folder.glob("model*.safetensors"), folder / INDEX}:
+                    if stale.name not in written:
+                        stale.unlink(missing_ok=True)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         return None
 
     def _save_pretrained(self, save_directory: Path, max_shard_size: str = "5GB") -> None:
@@ -78,16 +96,18 @@ class Pretrained(PyTorchModelHubMixin):
         save_torch_state_dict(state, save_directory, max_shard_size=max_shard_size)
         config = {"model": type(self).__name__, **asdict(self.config)}
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_sums(save_directory)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """Load a model in eval mode from a folder, a shipped name such as `videoar-atari`, or a hub name `user/model`.
+        """Load a model in eval mode from a folder, a shipped name such as `videoar-atari`, or the Hugging Face hub.
 
+        The hub is asked for `hf://user/model`, and for `user/model` if there is no folder `user` here.
         Keyword arguments: `revision`, `cache_dir`, `token` (hub), `dtype` (of the parameters, default float32).
 
         Raises:
-            UserError: a missing folder or file, a file that is no safetensors file or is truncated, a config of another
-                model, or weights that do not fit it (with the keys).
+            UserError: a missing folder or file, a file that is no safetensors file, is truncated or damaged, a config
+                of another model, or weights that do not fit it (with the keys) or are not finite.
         """
         dtype = kwargs.pop("dtype", None)
         folder = cls._folder(pretrained_model_name_or_path, kwargs)
@@ -95,23 +115,28 @@ class Pretrained(PyTorchModelHubMixin):
             folder = folder / cls.part
         if not (folder / CONFIG).is_file():
             raise UserError(f"{folder} holds no {CONFIG}: not a saved {cls.__name__}")
-        model = cls(cls._read_config(folder / CONFIG))
-        load_strict(model, _read_weights(folder, cls.__name__), str(folder / WEIGHTS))  # type: ignore[arg-type]
-        return model.to(dtype).eval() if dtype is not None else model.eval()  # type: ignore[attr-defined]
+        config = cls._read_config(folder / CONFIG)
+        model: Any = fitted(cls, config, read_weights(folder, cls.__name__), str(folder / WEIGHTS))  # type: ignore[type-var]
+        return model.to(dtype).eval() if dtype is not None else model.eval()
 
     @classmethod
     def _folder(cls, name: str | Path, options: dict[str, Any]) -> Path:
         """The local folder of a name, downloaded if the hub has it."""
-        folder = Path(name)
+        folder, on_hub = Path(name), str(name).removeprefix(HUB)
         if folder.is_dir():
             return folder
         if (known := shipped_model(name)) is not None:
             return known
-        if folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or str(folder).startswith("."):
-            raise UserError(f"{folder} is no folder with a saved {cls.__name__}")
-        wanted = [f"{place}{file}" for place in ("", f"{cls.part}/") for file in (CONFIG, "model*.safetensors", INDEX)]
+        owner, _, rest = on_hub.partition("/")
+        plausible = rest and "/" not in rest and not owner.startswith((".", "~")) and owner
+        local = not str(name).startswith(HUB) and (Path(owner).exists() or folder.suffix in (".ckpt", ".safetensors"))
+        if not plausible or local:
+            raise UserError(f"{name} is no folder with a saved {cls.__name__}; a model of the hub is {HUB}user/model")
+        log.info("asking the Hugging Face hub for %s", on_hub)
+        names = (CONFIG, "model*.safetensors", INDEX, SUMS)
+        wanted = [f"{place}{file}" for place in ("", f"{cls.part}/") for file in names]
         try:
-            return Path(snapshot_download(str(name), allow_patterns=wanted, **options))
+            return Path(snapshot_download(on_hub, allow_patterns=wanted, **options))
         except Exception as error:  # the hub raises many kinds; each means that the model cannot be had
             raise UserError(f"{name} is neither a local folder nor a model the hub gives: {error}") from error
 
@@ -119,8 +144,10 @@ class Pretrained(PyTorchModelHubMixin):
     def _read_config(cls, path: Path) -> Any:
         try:
             values = json.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is not readable JSON: {error}") from error
+        if not same_as_saved(path, read_sums(path.parent)):
+            log.warning("%s is not as it was saved: edited, or damaged", path)
         if not isinstance(values, dict) or values.pop("model", cls.__name__) != cls.__name__:
             raise UserError(f"{path} does not describe a {cls.__name__}")
         return config_from_dict(cls.config_class, values, str(path))
@@ -139,45 +166,3 @@ def shipped_model(name: str | Path) -> Path | None:
     if not str(name).startswith("videoar-") or len(Path(name).parts) != 1:
         return None
     return shipped(f"assets/{name}")
-
-
-def _read_weights(folder: Path, kind: str) -> dict[str, torch.Tensor]:
-    """The state dict in `model.safetensors`, or in the files that the index names."""
-    names = [WEIGHTS]
-    if (folder / INDEX).is_file():
-        try:
-            names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"{folder / INDEX} is no index of weights: {error!r}") from error
-    state: dict[str, torch.Tensor] = {}
-    for path in (folder / name for name in names):
-        if path.parent != folder or not path.is_file():
-            raise UserError(f"{folder} holds no {path.name}: not a saved {kind}")
-        try:
-            state |= load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-    return state
-
-
-def load_strict(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load a state dict whose keys and shapes must all fit.
-
-    Raises:
-        UserError: with up to five missing, unexpected and misshapen keys each.
-    """
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if state[key].shape != own[key].shape
-    ]
-    report = [
-        f"{len(keys)} {what} ({', '.join(keys[:5])}{', …' if len(keys) > 5 else ''})"
-        for what, keys in (("missing", missing), ("unexpected", extra), ("misshapen", misshapen))
-        if keys
-    ]
-    if report:
-        raise UserError(f"{source} does not fit this {type(model).__name__}: {'; '.join(report)}")
-    model.load_state_dict(state)

@@ -142,7 +142,7 @@ def test_an_unconditional_model_needs_only_a_number(place, tmp_path):
 
 def test_prompts_through_a_text_encoder(place, tmp_path, text_encoder):
     text = {"condition": "text", "text_encoder": text_encoder, "text_features": 24, "max_prompt": 8}
-    save_model(tmp_path / "text", text_cache=str(tmp_path / "cache"), **text)
+    save_model(tmp_path / "text", **text)
     arguments = ("--prompt", "a red ball", "--image", place / "image.png", "--frames", 5)
     assert sample(tmp_path, tmp_path / "out", *arguments, model="text") == 0
     assert len(list((tmp_path / "out").glob("a_red_ball_00000.*"))) == 2

@@ -6,8 +6,10 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from argparse import ArgumentError
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io import CheckpointIO
@@ -19,7 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from videoar.callbacks.progress import LineProgress
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
-from videoar.training.checkpoint_io import SafeCheckpointIO
+from videoar.training.checkpoint_io import SafeCheckpointIO, last_checkpoint
 from videoar.training.precision import machine_precision
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,13 @@ class VideoARCLI(LightningCLI):
         Lightning would let the checkpoint override them. A configuration that does not fit the checkpoint's weights
         is an error when they are loaded.
         """
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """What the Trainer's method is called with; `--ckpt_path last` is the newest checkpoint, whatever its name."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if kwargs.get("ckpt_path") == "last" and (found := last_checkpoint(self.trainer)) is not None:
+            kwargs["ckpt_path"] = str(found)
+        return kwargs
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer of the configuration; what that leaves open is filled in here."""
@@ -87,10 +96,20 @@ def run(arguments: list[str]) -> VideoARCLI:
         )
     except ArgumentError as error:
         raise UserError(explain(str(error))) from error
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        if not _while_resuming(error):
+            raise
+        raise UserError(f"the checkpoint does not fit this training: {error}") from error
     except ValueError as error:
         if "Does not validate" not in str(error):  # jsonargparse wraps what a constructor raises
             raise
         raise UserError(explain(str(error))) from error
+
+
+def _while_resuming(error: BaseException) -> bool:
+    """Whether Lightning raised it as it took up a checkpoint's state."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(Path(frame.f_code.co_filename).name == "checkpoint_connector.py" for frame, _ in frames)
 
 
 def as_list(value: Any) -> list[Any]:

@@ -1,17 +1,19 @@
-"""Finding files, reading text as people store it, and writing files that are never half-written."""
+"""The kinds of files that data sets are made of, finding them, and reading text as people store it."""
 
 import os
-import shutil
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from videoar.errors import UserError
+from videoar.files import atomic_folder as atomic_folder
+from videoar.files import atomic_path as atomic_path
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".gif"}
 )
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
+"""Pillow's names of what image files may hold."""
 LATENT_SUFFIXES = frozenset({".safetensors", ".npy"})
 
 
@@ -58,38 +60,3 @@ def read_text(path: Path) -> str:
     if text is None:
         raise UserError(f"{path}: not UTF-8 text; save it as UTF-8")
     return text
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary file name beside `path` (same suffix), renamed to `path` on success and removed on failure.
-
-    Missing parent folders are made. Readers therefore see the whole new file, the old one, or none.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to `path` on success and removed on failure.
-
-    Raises `UserError` if `path` exists: a folder is never merged into or overwritten.
-    """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists already; remove it or choose another output folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.mkdir()
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

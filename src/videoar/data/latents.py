@@ -85,6 +85,8 @@ def read_latent(path: str | Path) -> torch.Tensor:
         raise UnreadableClip(path, f"cannot read latent: {error}") from error
     if latent.ndim != 4 or not latent.is_floating_point():
         raise UnreadableClip(path, f"a latent must be float [D, T', h, w], got {latent.dtype} {list(latent.shape)}")
+    if not latent.isfinite().all():
+        raise UnreadableClip(path, "it holds values that are not finite (NaN or infinite)")
     return latent
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from videoar.data.container import MAX_PIXELS, UnreadableClip, open_container
-from videoar.data.files import IMAGE_SUFFIXES
+from videoar.data.files import IMAGE_FORMATS, IMAGE_SUFFIXES
 from videoar.data.walk import Walk, first_facts, walk_packets
 
 _HIDDEN = ("vp8", "theora", "vc1", "wmv3")
@@ -161,14 +161,26 @@ def _unusual(walk: Walk, known: list[int]) -> str:
     return next((reason for reason, found in reasons.items() if found), "")
 
 
+def open_image(path: str | Path) -> Any:
+    """An image as Pillow opens it, its pixels not yet read: of `IMAGE_FORMATS` only, whatever the file is called.
+
+    Pillow knows others, some of which start other programs (EPS: Ghostscript). Raises what Pillow raises, and
+    `UnreadableClip` for what is no file (Pillow would wait for a fifo).
+    """
+    from PIL import Image
+
+    if not Path(path).is_file():
+        raise UnreadableClip(path, "no such file")
+    return Image.open(path, formats=IMAGE_FORMATS)
+
+
 def frame_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of a video's or image's picture as it is shown, from its start. Raises `UnreadableClip`."""
     from av.error import FFmpegError
-    from PIL import Image
 
     try:
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 lying = image.getexif().get(274, 1) >= 5  # 274: orientation
                 return (image.width, image.height) if lying else (image.height, image.width)
         with open_container(path) as (container, stream):

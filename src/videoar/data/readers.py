@@ -20,7 +20,7 @@ import torch
 
 from videoar.data.container import file_address, open_container
 from videoar.data.index import keep, known, learn_key
-from videoar.data.probe import MAX_PIXELS, Probe, UnreadableClip, probe
+from videoar.data.probe import MAX_PIXELS, Probe, UnreadableClip, open_image, probe
 from videoar.data.walk import DEPENDENT, MIRRORED, TRANSPOSED, UPSIDE_DOWN
 from videoar.errors import UserError
 
@@ -262,10 +262,10 @@ def iterate(path: str | Path, backend: str = DEFAULT_BACKEND, chunk: int = 16) -
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """An image of any mode as a one-frame clip, uint8 `[1, H, W, 3]`; EXIF rotation applied, no alpha."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.width * image.height > max_pixels:
                 size = f"{image.width}x{image.height}"
                 raise UnreadableClip(path, f"an image of {size} exceeds the limit of {max_pixels} pixels")

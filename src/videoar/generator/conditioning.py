@@ -5,18 +5,23 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from videoar.errors import UserError
+from videoar.files import atomic_path, cache_folder
 from videoar.generator.config import GeneratorConfig
 from videoar.kernels.transfer import sent
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -179,15 +184,14 @@ class TextCondition(nn.Module):
     """Text through a frozen Hugging Face encoder (flan-t5 by name or path), loaded at the first prompt, cached on disk.
 
     The encoder is no submodule: its weights never enter a checkpoint. Its features do not change, so those of the last
-    prompts are kept in memory and, with `cache_dir`, those of all in one safetensors file a prompt.
+    prompts are kept in memory and those of all, one safetensors file a prompt, in `cache_folder("text")`.
     """
 
     REMEMBERED = 256
 
-    def __init__(self, width: int, encoder: str, features: int, max_tokens: int, cache_dir: str | None = None) -> None:
+    def __init__(self, width: int, encoder: str, features: int, max_tokens: int) -> None:
         super().__init__()
         self.encoder_name, self.max_tokens = encoder, max_tokens
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
         self.project = _PrefixProjection(features, width)
         self._encoder: list[Any] = []
         self._memory: dict[str, Tensor] = {}
@@ -200,8 +204,8 @@ class TextCondition(nn.Module):
         """
         if prompt not in self._memory:
             key = hashlib.sha256(f"{self.encoder_name}\0{prompt}".encode()).hexdigest()[:32]
-            path = self.cache_dir / f"{key}.safetensors" if self.cache_dir else None
-            features = self._load(path) if path and path.exists() else self._encode(prompt, path)
+            path = cache_folder("text") / f"{key}.safetensors"
+            features = self._load(path) if path.exists() else self._encode(prompt, path)
             while len(self._memory) >= self.REMEMBERED:
                 del self._memory[next(iter(self._memory))]
             self._memory[prompt] = features
@@ -209,15 +213,12 @@ class TextCondition(nn.Module):
 
     @staticmethod
     def _load(path: Path) -> Tensor:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return load_file(path)["features"].float()
         except (SafetensorError, KeyError, OSError) as error:
             raise UserError(f"{path} holds no text features, delete it: {error}") from error
 
-    def _encode(self, prompt: str, path: Path | None) -> Tensor:
+    def _encode(self, prompt: str, path: Path) -> Tensor:
         if not self._encoder:
             self._encoder = list(_load_text_encoder(self.encoder_name))
         tokenizer, encoder = self._encoder
@@ -227,13 +228,11 @@ class TextCondition(nn.Module):
             raise UserError(f"prompt of {ids.shape[1]} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
         with torch.no_grad():
             features = encoder.to(device)(input_ids=ids.to(device)).last_hidden_state[0].float().cpu().contiguous()
-        if path is not None:
-            from safetensors.torch import save_file
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")  # ranks may encode the same prompt at once
-            save_file({"features": features.half()}, partial)
-            partial.rename(path)
+        try:
+            with atomic_path(path) as partial:  # ranks may encode the same prompt at once
+                save_file({"features": features.half()}, partial)
+        except UserError as error:
+            log.warning("%s; the prompt's features are kept in memory only", error)
         return features.half().float()
 
     def forward(self, prompts: Sequence[str]) -> Condition:
@@ -293,6 +292,4 @@ def condition_encoder(config: GeneratorConfig) -> nn.Module:
         return ClassCondition(config.width, config.num_classes, config.class_names)
     if config.condition == "bytes":
         return ByteCondition(config.width, config.max_prompt)
-    return TextCondition(
-        config.width, config.text_encoder, config.text_features, config.max_prompt, config.text_cache or None
-    )
+    return TextCondition(config.width, config.text_encoder, config.text_features, config.max_prompt)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from videoar.bits.pyramid import Order
 from videoar.bits.residual import TemporalContext
 from videoar.errors import UserError
+from videoar.ranges import DEPTH, INDEX, WIDTH, Range, check_ranges
 
 
 @dataclass
@@ -15,12 +16,14 @@ class GeneratorConfig:
     """Everything that fixes the generator's weights and what they mean; plain data.
 
     Raises:
-        ValueError: heads that do not divide the width, an odd head width, groups that do not divide the bits, or an
-            unknown choice.
+        UserError: a number out of its range, heads that do not divide the width, an odd head width, groups that do not
+            divide the bits, or an unknown choice.
     """
 
     saved_without: ClassVar[dict[str, Any]] = {"temporal_context": "first_scale"}
     """What a saved configuration meant that was written before it had the field."""
+    saved_before: ClassVar[tuple[str, ...]] = ("text_cache",)
+    """Fields that were saved once and are no more: a folder is no property of a model."""
 
     latent_dim: int = 48
     """D, bits per token; the tokenizer's."""
@@ -42,8 +45,6 @@ class GeneratorConfig:
     """Hub name or folder of the frozen text encoder, for `condition: text`."""
     text_features: int = 2048
     """Width of the text encoder's features."""
-    text_cache: str = "~/.cache/videoar/text"
-    """Folder that keeps the encoder's features of every prompt; empty = only in memory."""
     max_prompt: int = 256
     """Longest prompt, in tokens (text) or bytes (bytes)."""
     order: Order = "scales"
@@ -74,9 +75,18 @@ class GeneratorConfig:
     """Which tokenizer's bits this model speaks; empty = not trained yet."""
 
     def __post_init__(self) -> None:
+        whole = {"latent_dim": WIDTH, "width": WIDTH, "depth": DEPTH, "heads": DEPTH, "max_scales": DEPTH, "bit_groups": WIDTH}
+        whole |= {"num_classes": INDEX, "text_features": WIDTH, "max_prompt": WIDTH, "window": INDEX, "sinks": INDEX}
+        check_ranges(self, **whole, hidden_ratio=Range(0, 64, whole=False, open_low=True))
         self.class_names, self.size = tuple(self.class_names), (self.size[0], self.size[1])
+        for side in self.size:
+            WIDTH.check("a side of size", side)
         if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} needs {self.heads} heads of equal, even width")
+            raise UserError(f"width {self.width} needs {self.heads} heads of equal, even width")
+        if not all(
+            isinstance(name, str) for name in (*self.class_names, self.text_encoder, self.tokenizer_fingerprint)
+        ):
+            raise UserError("class_names, text_encoder and tokenizer_fingerprint are text")
         choices = {
             "order": ("scales", "raster"),
             "temporal_context": ("first_scale", "every_scale"),
@@ -86,11 +96,11 @@ class GeneratorConfig:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+                raise UserError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
         if self.bit_groups < 1 or self.latent_dim % self.bit_groups:
-            raise ValueError(f"bit_groups {self.bit_groups} does not divide the {self.latent_dim} bits of a token")
+            raise UserError(f"bit_groups {self.bit_groups} does not divide the {self.latent_dim} bits of a token")
         if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+            raise UserError(f"{len(self.class_names)} class names for {self.num_classes} classes")
 
     @property
     def context_features(self) -> int:

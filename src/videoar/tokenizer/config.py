@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from videoar.errors import UserError
+from videoar.ranges import WIDTH, Range, check_ranges
+
+MAX_LEVELS = 8
+"""Levels of a tokenizer: 7 halvings leave one latent cell of 128 pixels a side."""
+FEW = Range(1, 64)
+"""Blocks of a level, pixels of a patch's side, multiples of the first width."""
+
 
 @dataclass
 class TokenizerConfig:
@@ -31,18 +39,20 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         self.multipliers = tuple(self.multipliers)
         self.temporal_stages = tuple(self.temporal_stages)
-        for name in ("latent_dim", "channels", "res_blocks", "patch", "norm_groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers must be positive, got {self.multipliers}")
+        check_ranges(self, latent_dim=WIDTH, channels=WIDTH, res_blocks=FEW, patch=FEW, norm_groups=WIDTH)
+        if not 1 <= len(self.multipliers) <= MAX_LEVELS:
+            raise UserError(f"multipliers: a tokenizer has 1 to {MAX_LEVELS} levels, got {len(self.multipliers)}")
+        for multiplier in self.multipliers:
+            FEW.check("a multiplier", multiplier)
         if self.temporal_kernel not in (1, 3):
-            raise ValueError(f"temporal_kernel must be 1 or 3, got {self.temporal_kernel}")
+            raise UserError(f"temporal_kernel must be 1 or 3, got {self.temporal_kernel}")
         stages = len(self.multipliers) - 1
+        for stage in self.temporal_stages:
+            Range(-MAX_LEVELS, MAX_LEVELS).check("a temporal stage", stage)
         if any(not -stages <= stage < stages for stage in self.temporal_stages):
-            raise ValueError(f"temporal_stages {self.temporal_stages} must lie in the {stages} stages")
+            raise UserError(f"temporal_stages {self.temporal_stages} must lie in the {stages} stages")
         if self.temporal_kernel == 1 and self.temporal_stages:
-            raise ValueError("temporal_stages need temporal_kernel 3: one tap would drop frames")
+            raise UserError("temporal_stages need temporal_kernel 3: one tap would drop frames")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -70,7 +80,7 @@ class TokenizerConfig:
     def preset(cls, name: str) -> TokenizerConfig:
         """A named configuration: `debug` (seconds on CPU), `atari` (one GPU), `videoar` (the paper)."""
         if name not in PRESETS:
-            raise ValueError(f"no tokenizer preset {name!r}; there are {', '.join(PRESETS)}")
+            raise UserError(f"no tokenizer preset {name!r}; there are {', '.join(PRESETS)}")
         return replace(PRESETS[name])
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from videoar.errors import UserError
-from videoar.pretrained import load_strict
 from videoar.tokenizer.config import TokenizerConfig
 from videoar.tokenizer.model import VideoTokenizer
+from videoar.weights import load_strict
 
 CONSTANTS = {"quantizer.lfq.mask", "quantize.lfq.mask"}
 RENAMES = (

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from torch.optim import AdamW, Optimizer
 from videoar import __version__
 from videoar.data.transforms import check_range
 from videoar.errors import UserError
+from videoar.training.checkpoint_io import save_when_due
 from videoar.training.ema import EMA, gathered, placed_like
 from videoar.training.optim import OptimConfig, batches_of, clip_gradients, set_lr
+from videoar.weights import check_values
 
 log = logging.getLogger(__name__)
 MAX_SKIPPED = 100
@@ -217,6 +219,9 @@ class TrainingModule(LightningModule):
                 parameter.grad = placed_like(self._open_gradients[name], parameter).to(parameter.dtype)
         self._open_gradients = {}
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        save_when_due(self.trainer)
+
     def on_validation_model_zero_grad(self) -> None:
         """Keep the gradients: validation may fall inside an accumulation window."""
 
@@ -257,16 +262,30 @@ class TrainingModule(LightningModule):
         kept = {name: gathered(g) if sharded else self.mean_over_ranks(g) for name, g in grads.items()}
         return {name: grad for name, grad in kept.items() if grad is not None}
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Lightning's, but always weights-only: of a URL it would run what a pickle asks for."""
+        return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | {"weights_only": True}))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint.get("videoar", {})
-        if state.get("kind") != self.kind:
-            raise UserError(f"this is a checkpoint of a {state.get('kind', 'foreign model')}, not of a {self.kind}")
-        self._check_config(checkpoint[f"{self.kind}_config"])
-        self.batches_seen = int(state["batches_seen"])
-        self._skips = {name: torch.tensor([n, 0], device=self.device) for name, n in state["skipped"].items()}
-        self._warned = dict(state["skipped"])
-        self._open_gradients = dict(state["open_gradients"])
-        self.ema.load_state_dict(checkpoint["ema"])
+        """Take up what `on_save_checkpoint` kept.
+
+        Raises:
+            UserError: another model's checkpoint, one that is not whole, or weights that are not finite.
+        """
+        try:
+            state = checkpoint.get("videoar", {})
+            if state.get("kind") != self.kind:
+                raise UserError(f"this is a checkpoint of a {state.get('kind', 'foreign model')}, not of a {self.kind}")
+            self._check_config(checkpoint[f"{self.kind}_config"])
+            self.batches_seen = int(state["batches_seen"])
+            self._skips = {name: torch.tensor([n, 0], device=self.device) for name, n in state["skipped"].items()}
+            self._warned = dict(state["skipped"])
+            self._open_gradients = dict(state["open_gradients"])
+            self.ema.load_state_dict(checkpoint["ema"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"this is no whole checkpoint of a {self.kind}: {error!r}") from error
+        check_values(checkpoint["state_dict"], "the checkpoint")
 
     def _check_config(self, saved: dict[str, Any]) -> None:
         own = plain(self.network.config)
@@ -292,4 +311,6 @@ def from_plain(config_class: type, value: Any) -> Any:
     """A config dataclass from itself, from plain data (a checkpoint's hyper-parameters), or, for None, its defaults."""
     if value is None:
         return config_class()
-    return config_class(**value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return config_class(**{k: v for k, v in value.items() if k not in getattr(config_class, "saved_before", ())})

@@ -8,41 +8,55 @@ out/      ── load_models / load_tokenizer ──→  models
 from __future__ import annotations
 
 import logging
-import pickle
+import re
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from videoar.data.files import atomic_folder
 from videoar.errors import UserError
+from videoar.files import atomic_folder
 from videoar.generator.model import GeneratorConfig, VideoAR
-from videoar.pretrained import config_from_dict, load_strict
+from videoar.pretrained import HUB, config_from_dict
 from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.weights import CONFIG, INDEX, SUMS, check_zip, fitted
 
+README = "README.md"
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 log = logging.getLogger(__name__)
-_BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, zipfile.BadZipFile)
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint's content, read weights-only: nothing in the file can run code.
+    """A checkpoint's content, read weights-only (nothing in the file can run code) and compared with its checksums.
 
     Raises:
-        UserError: a missing file, a truncated one, or one that holds something else.
+        UserError: a missing file, a truncated or damaged one, or one that holds something else.
     """
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
+    check_zip(path)
     try:
         content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-    except _BROKEN as error:
+    except Exception as error:  # what a foreign pickle raises has no end
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is truncated or no checkpoint of plain data: {reason}") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path} holds no state_dict: not a training checkpoint")
+    return checked_content(content, str(path))
+
+
+def checked_content(content: Any, source: str) -> dict[str, Any]:
+    """What was read from a checkpoint, if it is one.
+
+    Raises:
+        UserError: no mapping with a `state_dict` of tensors.
+    """
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise UserError(f"{source} holds no state_dict: not a training checkpoint")
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise UserError(f"{source}: its state_dict holds other things than named tensors")
     return content
 
 
@@ -60,7 +74,7 @@ def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
         content = read_checkpoint(place, mmap=True)
         tokenizer = tokenizer_from(content, str(place), ema)
     else:
-        tokenizer = VideoTokenizer.from_pretrained(path)
+        tokenizer = VideoTokenizer.from_pretrained(_model_name(path))
     return tokenizer.requires_grad_(False).eval()
 
 
@@ -75,14 +89,13 @@ def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoToken
         content = read_checkpoint(place, mmap=True)
         if _kind(content, str(place)) != "generator":
             raise UserError(f"{place} is a checkpoint of a tokenizer; a generator's is needed")
-        config = config_from_dict(GeneratorConfig, dict(content["generator_config"]), str(place))
-        generator = VideoAR(config)
-        load_strict(generator, _weights(content, "generator", ema), str(place))
+        config = config_from_dict(GeneratorConfig, _part(content, str(place), "generator_config"), str(place))
+        generator = fitted(VideoAR, config, _weights(content, "generator", ema, str(place)), str(place))
         tokenizer = tokenizer_from(content, str(place))
     else:
         if place.is_dir() and not all((place / part).is_dir() for part in ("generator", "tokenizer")):
             raise UserError(f"{place} is neither a checkpoint nor a folder with generator/ and tokenizer/")
-        generator, tokenizer = VideoAR.from_pretrained(path), VideoTokenizer.from_pretrained(path)
+        generator, tokenizer = (kind.from_pretrained(_model_name(path)) for kind in (VideoAR, VideoTokenizer))
     check_pair(generator, tokenizer)
     return generator.requires_grad_(False).eval(), tokenizer.requires_grad_(False).eval()
 
@@ -110,8 +123,8 @@ def export(
     """
     content, out = read_checkpoint(checkpoint, mmap=True), Path(out)
     replaced = out.exists() and overwrite
-    if replaced and not any((out / name).exists() for name in ("config.json", "generator", "tokenizer")):
-        raise UserError(f"{out} is no exported model, so it is not overwritten")
+    if replaced:
+        _check_exported(out)
     target = out.with_name(f".{out.name}.new") if replaced else out
     with atomic_folder(target) as folder:
         if _kind(content, str(checkpoint)) == "generator":
@@ -122,9 +135,37 @@ def export(
         else:
             tokenizer_from(content, str(checkpoint), ema).to(dtype).save_pretrained(folder, max_shard_size)
     if replaced:
-        shutil.rmtree(out)
-        target.rename(out)
+        _replace(out, target)
     return out
+
+
+def _check_exported(out: Path) -> None:
+    """Raise UserError unless `out` is an exported model and nothing else: what is replaced is deleted."""
+    parts = [part for part in (out / "generator", out / "tokenizer") if part.is_dir() and not part.is_symlink()]
+    folders = parts if parts else [out]
+    own = {CONFIG, INDEX, SUMS, README}
+    foreign = [
+        path
+        for folder in {out, *folders}
+        for path in folder.iterdir()
+        if path not in parts and not (path.is_file() and (path.name in own or _WEIGHTS.fullmatch(path.name)))
+    ]
+    if not out.is_dir() or out.is_symlink() or not all((folder / CONFIG).is_file() for folder in folders) or foreign:
+        found = f"; it holds {foreign[0].relative_to(out)}" if foreign else ""
+        raise UserError(f"{out} is no exported model and nothing else, so it is not overwritten{found}")
+
+
+def _replace(out: Path, new: Path) -> None:
+    """Put the folder `new` into the place of the exported model `out`, whose README stays."""
+    for readme in (path for path in (out / README, *out.glob(f"*/{README}")) if path.is_file()):
+        place = new / readme.relative_to(out)
+        if place.parent.is_dir():
+            shutil.copy2(readme, place)
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old)
 
 
 def pack_tokenizer(tokenizer: VideoTokenizer, config: dict[str, Any]) -> dict[str, Any]:
@@ -135,25 +176,50 @@ def pack_tokenizer(tokenizer: VideoTokenizer, config: dict[str, Any]) -> dict[st
 def tokenizer_from(content: dict[str, Any], source: str, ema: bool = True) -> VideoTokenizer:
     """The tokenizer in the content of a checkpoint of either kind."""
     if _kind(content, source) == "generator":
-        config, weights = content["tokenizer"]["config"], content["tokenizer"]["weights"]
+        packed = _part(content, source, "tokenizer")
+        config, weights = _part(packed, source, "config"), _part(packed, source, "weights")
     else:
-        config, weights = content["tokenizer_config"], _weights(content, "tokenizer", ema)
-    tokenizer = VideoTokenizer(config_from_dict(TokenizerConfig, dict(config), source))
-    load_strict(tokenizer, weights, source)
-    return tokenizer
+        config, weights = _part(content, source, "tokenizer_config"), _weights(content, "tokenizer", ema, source)
+    return fitted(VideoTokenizer, config_from_dict(TokenizerConfig, config, source), weights, source)
 
 
 def _kind(content: dict[str, Any], source: str) -> str:
-    kind = content.get("videoar", {}).get("kind")
+    kind = _part(content, source, "videoar").get("kind") if "videoar" in content else None
     if kind not in ("tokenizer", "generator"):
         raise UserError(f"{source} is not a checkpoint of videoar: it does not say whose weights it holds")
     return kind
 
 
-def _weights(content: dict[str, Any], name: str, ema: bool) -> dict[str, Tensor]:
+def _part(content: dict[str, Any], source: str, name: str) -> dict[str, Any]:
+    """The mapping `name` in a checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    part = content.get(name)
+    if not isinstance(part, dict):
+        raise UserError(f"{source} is no whole checkpoint of videoar: its {name} is missing or no mapping")
+    return dict(part)
+
+
+def _weights(content: dict[str, Any], name: str, ema: bool, source: str) -> dict[str, Any]:
     """The network's weights in a checkpoint: last ones, with the averaged ones in their place if asked."""
     prefix = f"{name}."
     state = content["state_dict"]
     weights = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    averaged = content.get("ema", {}).get("weights", {}) if ema else {}
-    return {key: averaged[key].to(value.dtype) if key in averaged else value for key, value in weights.items()}
+    if not ema or "ema" not in content:
+        return weights
+    averaged = _part(_part(content, source, "ema"), source, "weights")
+    return {key: averaged.get(key, value) for key, value in weights.items()}
+
+
+def _model_name(path: str | Path) -> str:
+    """A model's folder, shipped name or name on the hub, as `from_pretrained` takes it; a mistyped path asks no hub.
+
+    Raises:
+        UserError: there is no such folder, and the name does not say that it is one of the hub's.
+    """
+    name = str(path)
+    if Path(name).is_dir() or name.startswith((HUB, "videoar-")):
+        return name
+    raise UserError(f"no checkpoint or model at {name}; one on the Hugging Face hub is called {HUB}user/model")

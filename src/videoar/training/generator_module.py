@@ -19,13 +19,13 @@ from videoar.generator.conditioning import Condition, batch_condition
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.generator.visibility import draw_frame_keep
 from videoar.losses.bitwise import BitwiseLoss, bitwise_loss
-from videoar.pretrained import load_strict
 from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
 from videoar.training.checkpoint import load_models, load_tokenizer, pack_tokenizer, tokenizer_from
 from videoar.training.optim import OptimConfig, make_optimizer
 from videoar.training.tokenizer_module import checked_video
+from videoar.weights import load_strict
 
 
 @dataclass

@@ -17,7 +17,6 @@ from videoar.data.latents import write_bits, write_latent
 from videoar.errors import UserError
 from videoar.losses.adversarial import adaptive_weight
 from videoar.metrics.moving import MovingPSNR, MovingRatio
-from videoar.pretrained import load_strict
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
@@ -25,6 +24,7 @@ from videoar.training.checkpoint import load_tokenizer
 from videoar.training.diagnostics import bits_report, reconstruction_report
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
 from videoar.training.optim import OptimConfig, make_optimizer
+from videoar.weights import load_strict
 
 log = logging.getLogger(__name__)
 

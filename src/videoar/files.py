@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from videoar.errors import UserError
+from videoar.errors import UserError, chain
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -33,16 +33,9 @@ def writing(path: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if reason := next(filter(None, (_disk_problem(each, Path(path)) for each in _chain(error))), None):
+        if reason := next(filter(None, (_disk_problem(each, Path(path)) for each in chain(error))), None):
             raise UserError(f"cannot write {path}: {reason}; what was there before is untouched") from error
         raise
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it, the first cause first."""
-    if error is not None:
-        yield from _chain(error.__cause__ or error.__context__)
-        yield error
 
 
 def _disk_problem(error: BaseException, path: Path) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from videoar.errors import UserError
+from videoar.errors import UserError, dead_worker
 
 TRAINING = {
     "fit": "train the tokenizer or the generator",
@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("videoar: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        if not debug:
+            error = dead_worker(error) or error
         if debug or not _is_bad_input(error):
             raise
         hint = "" if isinstance(error, UserError) else " (--debug shows where)"

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from videoar.data.datasets import ClipDataset, collate
 from videoar.data.lifeline import die_with_parent
 from videoar.data.sampler import SampleRef
-from videoar.errors import UserError
+from videoar.errors import UserError, dead_worker
 
 log = logging.getLogger(__name__)
 Plan = Callable[[int], list[SampleRef]]
@@ -154,11 +154,8 @@ class ClipLoader:
                     f"no batch within {self.loading.timeout:g} s: a decoder hangs. Find the file with "
                     "`videoar data check`, or set data.reading.isolate=true"
                 ) from error
-            if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
-                raise UserError(
-                    f"a loader worker died ({str(error).splitlines()[0]}): out of memory, or a file that crashes the "
-                    "decoder. Find it with `videoar data check`, or set data.reading.isolate=true"
-                ) from error
+            if (dead := dead_worker(error)) is not None:
+                raise dead from error
             raise
 
 

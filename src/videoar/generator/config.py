@@ -78,6 +78,8 @@ class GeneratorConfig:
         whole = {"latent_dim": WIDTH, "width": WIDTH, "depth": DEPTH, "heads": DEPTH, "max_scales": DEPTH, "bit_groups": WIDTH}
         whole |= {"num_classes": INDEX, "text_features": WIDTH, "max_prompt": WIDTH, "window": INDEX, "sinks": INDEX}
         check_ranges(self, **whole, hidden_ratio=Range(0, 64, whole=False, open_low=True))
+        if len(self.size) != 2:
+            raise UserError(f"size must be [height, width], got {self.size}")
         self.class_names, self.size = tuple(self.class_names), (self.size[0], self.size[1])
         for side in self.size:
             WIDTH.check("a side of size", side)

@@ -44,6 +44,7 @@ class Range:
 
     def __call__(self, text: str) -> Any:
         """An option's text as the number (for argparse)."""
+        value: Any
         try:
             value = int(text) if self.whole else float(text)
         except ValueError:

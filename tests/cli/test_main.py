@@ -1,10 +1,14 @@
 """The command line: exit codes, and errors on one line."""
 
 import argparse
+import os
 import re
+import signal
+import time
 from importlib import import_module
 
 import pytest
+import torch
 
 from videoar.cli import main as cli
 from videoar.errors import UserError
@@ -99,3 +103,35 @@ def test_bad_configurations_are_one_line(arguments, match, capsys):
     assert cli.main(["fit", *arguments]) == 2
     err = capsys.readouterr().err.strip().splitlines()[-1]
     assert err.startswith("videoar: error: ") and re.search(match, err)
+
+
+class Deadly(torch.utils.data.Dataset):
+    """Its second item kills the process that loads it."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_dead_loader_worker_is_one_line_wherever_it_is_noticed(monkeypatch, capsys, wrapped):
+    """torch raises from a signal handler: out of any line of the main process, not only the one that fetches."""
+
+    def work(_):
+        batches = iter(torch.utils.data.DataLoader(Deadly(), num_workers=1, prefetch_factor=4))
+        next(batches)
+        try:
+            time.sleep(60)
+        except RuntimeError as error:
+            if wrapped:
+                raise KeyError("what came of it") from error
+            raise
+
+    monkeypatch.setattr(cli, "_dispatch", work)
+    assert cli.main(["fit"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "a loader worker died" in err and "videoar data check" in err

@@ -1,5 +1,7 @@
 """`videoar fit` and `predict` from YAML to files: one folder a run, overrides that win, latents that train."""
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -119,3 +121,12 @@ def test_as_list():
 def test_precision_is_the_machines_unless_it_is_given(place, given, expected):
     cli = start("validate", place, "t", *given)
     assert cli.trainer.precision == (expected or machine_precision("cpu"))
+
+
+def test_last_is_the_newest_checkpoint_whatever_its_name(place):
+    """A run that keeps step=….ckpt and no last.ckpt goes on, instead of beginning anew."""
+    keep = [{"class_path": KEEP, "init_args": {"save_last": False, "save_top_k": -1, "every_n_train_steps": 1}}]
+    options = ["--trainer.default_root_dir", str(place / "steps"), "--trainer.callbacks", json.dumps(keep)]
+    start("fit", place, "t", *options)
+    assert not (place / "steps" / "checkpoints" / "last.ckpt").exists()
+    assert start("fit", place, "t", *options, "--ckpt_path", "last", "--trainer.max_steps", "3").model.batches_seen == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import wave
 from functools import cache
@@ -212,3 +213,25 @@ def test_narrow_videos_are_read_whatever_decord_says(tmp_path, width):
     read = open_video(tmp_path / "narrow.mp4", "decord").get([0, 2])
     assert read.shape == (2, 32, width, 3)
     assert (read.int() - ramp[[0, 2]].int()).abs().max() <= 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff"])
+def test_an_image_that_is_a_program_starts_none(tmp_path, monkeypatch, suffix):
+    """Pillow gives PostScript to Ghostscript, whatever the file is called."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    path = tmp_path / f"picture{suffix}"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    for read in (read_image, frame_size):
+        with pytest.raises(UnreadableClip, match="picture"):
+            read(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("read", [read_image, frame_size])
+def test_a_pipe_is_no_image(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableClip, match="no such file"):
+        read(tmp_path / "pipe.png")  # and does not wait for ever

@@ -2,9 +2,11 @@
 
 import logging
 import resource
+from datetime import timedelta
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from videoar.errors import UserError
 from videoar.tokenizer.model import VideoTokenizer
@@ -133,3 +135,10 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     with pytest.raises(UserError, match="no checkpoint of plain data"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0, 3), (1000, 0)])
+def test_checkpoints_by_time(fit, clips, tokenizer_module, tmp_path, seconds, saved):
+    keep = ModelCheckpoint(tmp_path / "run", train_time_interval=timedelta(seconds=seconds), save_top_k=-1)
+    fit(tokenizer_module(), clips(3), callbacks=[keep], enable_checkpointing=True)
+    assert len(list((tmp_path / "run").glob("*.ckpt"))) == saved

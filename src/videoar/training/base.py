@@ -263,7 +263,7 @@ class TrainingModule(LightningModule):
         return {name: grad for name, grad in kept.items() if grad is not None}
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Lightning's, but always weights-only: of a URL it would run what a pickle asks for."""
         return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | {"weights_only": True}))
 

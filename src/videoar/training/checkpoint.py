@@ -95,7 +95,8 @@ def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoToken
     else:
         if place.is_dir() and not all((place / part).is_dir() for part in ("generator", "tokenizer")):
             raise UserError(f"{place} is neither a checkpoint nor a folder with generator/ and tokenizer/")
-        generator, tokenizer = (kind.from_pretrained(_model_name(path)) for kind in (VideoAR, VideoTokenizer))
+        name = _model_name(path)
+        generator, tokenizer = VideoAR.from_pretrained(name), VideoTokenizer.from_pretrained(name)
     check_pair(generator, tokenizer)
     return generator.requires_grad_(False).eval(), tokenizer.requires_grad_(False).eval()
 

@@ -55,12 +55,13 @@ def stage_of(config, **changes):
     return stage | ({"image_batch_size": 2} if "image_batch_size" in stage else {})
 
 
-def test_generator_stages_one_to_three(place, tmp_path, text_encoder):
+def test_generator_stages_one_to_three(place, tmp_path, text_encoder, monkeypatch):
     from videoar import TokenizerConfig, VideoTokenizer
 
     torch.manual_seed(0)
     VideoTokenizer(TokenizerConfig(**TOKENIZER)).save_pretrained(tmp_path / "tokenizer")
-    text = {"text_encoder": text_encoder, "text_cache": str(tmp_path / "text")}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = {"text_encoder": text_encoder}
     model = {"tokenizer": str(tmp_path / "tokenizer"), "generator": GENERATOR | text}
     weights = []
     for stage, resolution, frames in ((1, 32, 5), (2, 48, 9), (3, 48, 13)):
@@ -77,7 +78,7 @@ def test_generator_stages_one_to_three(place, tmp_path, text_encoder):
         model = {"init_from": str(checkpoint)}
     assert all((a - b).abs().max() > 0 for a, b in pairwise(weights))
     assert (weights[0] - weights[2]).abs().max() < 0.01, "the second stage starts where the first ended"
-    assert (tmp_path / "text").is_dir()
+    assert (tmp_path / "cache" / "videoar" / "text").is_dir()
 
 
 def test_tokenizer_image_stage_then_joint_stage(place, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from videoar.errors import UserError, chain
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 
 def cache_folder(kind: str) -> Path:

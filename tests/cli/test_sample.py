@@ -140,13 +140,14 @@ def test_an_unconditional_model_needs_only_a_number(place, tmp_path):
     assert not torch.equal(*(written(path) for path in tmp_path.glob("*.mp4")))
 
 
-def test_prompts_through_a_text_encoder(place, tmp_path, text_encoder):
+def test_prompts_through_a_text_encoder(place, tmp_path, text_encoder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     text = {"condition": "text", "text_encoder": text_encoder, "text_features": 24, "max_prompt": 8}
     save_model(tmp_path / "text", **text)
     arguments = ("--prompt", "a red ball", "--image", place / "image.png", "--frames", 5)
     assert sample(tmp_path, tmp_path / "out", *arguments, model="text") == 0
     assert len(list((tmp_path / "out").glob("a_red_ball_00000.*"))) == 2
-    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
+    assert len(list((tmp_path / "cache" / "videoar" / "text").glob("*.safetensors"))) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -14,7 +14,16 @@ def test_prompts_become_prefix_tokens_of_their_length(text_encoder):
     assert (condition.tokens[0, 4:] == 0).all()
 
 
-def test_the_encoder_is_frozen_and_enters_no_checkpoint(text_encoder):
+def test_without_a_cache_folder_they_stay_in_memory(text_encoder, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    module = TextCondition(32, text_encoder, 24, max_tokens=16)
+    assert torch.equal(module.features("a red ball"), module.features("a red ball"))
+    assert caplog.text.count("kept in memory only") == 1
+
+
+def test_the_encoder_is_frozen_and_enters_no_checkpoint(text_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     module = TextCondition(32, text_encoder, 24, max_tokens=16)
     before = set(module.state_dict())
     module(["a red ball"])
@@ -22,11 +31,12 @@ def test_the_encoder_is_frozen_and_enters_no_checkpoint(text_encoder):
     assert all(not p.requires_grad for p in module._encoder[1].parameters())
 
 
-def test_features_are_cached_on_disk(text_encoder, tmp_path):
-    first = TextCondition(32, text_encoder, 24, max_tokens=16, cache_dir=str(tmp_path))
+def test_features_are_cached_on_disk(text_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = TextCondition(32, text_encoder, 24, max_tokens=16)
     features = first.features("a red ball")
-    assert len(list(tmp_path.glob("*.safetensors"))) == 1
-    second = TextCondition(32, text_encoder, 24, max_tokens=16, cache_dir=str(tmp_path))
+    assert len(list((tmp_path / "videoar" / "text").glob("*.safetensors"))) == 1
+    second = TextCondition(32, text_encoder, 24, max_tokens=16)
     assert torch.equal(second.features("a red ball"), features)
     assert second._encoder == [], "the encoder is not loaded for a prompt that is cached"
 

@@ -75,7 +75,14 @@ class GeneratorConfig:
     """Which tokenizer's bits this model speaks; empty = not trained yet."""
 
     def __post_init__(self) -> None:
-        whole = {"latent_dim": WIDTH, "width": WIDTH, "depth": DEPTH, "heads": DEPTH, "max_scales": DEPTH, "bit_groups": WIDTH}
+        whole = {
+            "latent_dim": WIDTH,
+            "width": WIDTH,
+            "depth": DEPTH,
+            "heads": DEPTH,
+            "max_scales": DEPTH,
+            "bit_groups": WIDTH,
+        }
         whole |= {"num_classes": INDEX, "text_features": WIDTH, "max_prompt": WIDTH, "window": INDEX, "sinks": INDEX}
         check_ranges(self, **whole, hidden_ratio=Range(0, 64, whole=False, open_low=True))
         if len(self.size) != 2:

@@ -12,7 +12,7 @@ import videoar
 SOURCE = Path(videoar.__file__).parent
 ORDER = [
     {"errors"},
-    {"files", "motion", "ranges"},
+    {"files", "motion", "ranges", "yaml_files"},
     {"shipped"},
     {"weights"},
     {"pretrained"},

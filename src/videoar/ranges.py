@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,13 @@ def check_ranges(owner: Any, **ranges: Range) -> None:
         allowed.check(name, getattr(owner, name))
 
 
+def check_memory(needed: float, what: str) -> None:
+    """Raise UserError if `what` needs more bytes than this machine has memory."""
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > here:
+        raise UserError(f"{what} need {needed / 1e9:,.0f} GB of memory, this machine has {here / 1e9:,.0f}")
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
@@ -73,3 +81,25 @@ COUNT = Range(1, 100_000_000)
 """How many of a thing."""
 INDEX = Range(0, 100_000_000)
 """How many of a thing, or none."""
+FRAMES = Range(1, 100_000)
+"""Frames of a clip."""
+SIDE = Range(1, 16_384)
+"""Pixels of a side."""
+FPS = Range(0.1, 1_000, whole=False)
+"""Frames a second."""
+SECONDS = Range(0, 86_400, whole=False, open_low=True)
+"""A time to wait, or a video's length: up to a day."""
+SEED = Range(0, 2**32 - 1)
+"""Seeds of random numbers; numpy's take no more."""
+BATCH = Range(1, 65_536)
+"""Samples in a batch."""
+WORKERS = Range(1, 1_024)
+"""Processes at once."""
+SHARE = Range(0, 1, whole=False)
+"""A share or a probability."""
+STRENGTH = Range(0, 1_000, whole=False)
+"""Of a guidance; 0 is none."""
+TEMPERATURE = Range(0, 100, whole=False, open_low=True)
+"""Of a draw."""
+AMOUNT = Range(0, 1e12, whole=False, open_low=True)
+"""A positive quantity: gigabytes, operations a second, …"""

@@ -41,7 +41,9 @@ def test_features_are_cached_on_disk(text_encoder, tmp_path, monkeypatch):
     assert second._encoder == [], "the encoder is not loaded for a prompt that is cached"
 
 
-def test_bad_prompts_and_encoders_are_refused(text_encoder, tmp_path):
+def test_bad_prompts_and_encoders_are_refused(text_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    TextCondition(32, text_encoder, 24, max_tokens=16)(["the blue paddle bounces twice"])  # cached, and yet too long
     with pytest.raises(UserError, match=r"prompt of 6 tokens; allowed are 1 … 4"):
         TextCondition(32, text_encoder, 24, max_tokens=4)(["the blue paddle bounces twice"])
     with pytest.raises(UserError, match="cannot load the text encoder"):

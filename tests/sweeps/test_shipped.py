@@ -16,8 +16,8 @@ import yaml
 from videoar.cli import main as cli
 from videoar.cli import training
 from videoar.sweeps.child import VIDEOAR, write_child
-from videoar.sweeps.overrides import load_yaml
 from videoar.sweeps.spec import load_sweep
+from videoar.yaml_files import read_mapping
 
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml"))
@@ -27,7 +27,7 @@ SHIPPED = sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml"))
 def test_the_debug_sweep_killed_during_a_real_fit(debug_sweep, monkeypatch, tmp_path):
     """A fit is killed after a checkpoint. The sweep, started again, resumes it; the numbers are an unkilled one's."""
     monkeypatch.chdir(REPOSITORY)
-    spec = load_yaml("configs/sweeps/debug.yaml") | {"seeds": [0], "prepare": {}}
+    spec = read_mapping("configs/sweeps/debug.yaml") | {"seeds": [0], "prepare": {}}
     del spec["variants"]["full"]
     prepared = yaml.safe_dump(spec, sort_keys=False).replace("{sweep}", str(debug_sweep))
     (tmp_path / "debug.yaml").write_text(prepared)
@@ -57,7 +57,7 @@ def test_the_debug_sweep_killed_during_a_real_fit(debug_sweep, monkeypatch, tmp_
 def test_children_of_shipped_sweeps_build(path, monkeypatch, tmp_path, capsys):
     """Every command of every setting parses, and every configuration makes its networks (on the meta device)."""
     monkeypatch.chdir(REPOSITORY)
-    missing = {key: "somewhere" for key, value in (load_yaml(path).get("vars") or {}).items() if value is None}
+    missing = {key: "somewhere" for key, value in (read_mapping(path).get("vars") or {}).items() if value is None}
     sweep = load_sweep(path, tmp_path, missing)
     assert sweep.children and sweep.metrics and sweep.title
     settings = {child.group: child for child in sweep.children}

@@ -7,8 +7,9 @@ import yaml
 
 from videoar.cli import main as cli
 from videoar.errors import UserError
-from videoar.sweeps.overrides import load_yaml, merge, nest
+from videoar.sweeps.overrides import merge, nest
 from videoar.sweeps.spec import load_sweep
+from videoar.yaml_files import read_mapping
 
 
 def test_variants_times_grid_times_seeds(make_sweep, base_config, tmp_path):
@@ -75,7 +76,7 @@ def test_merge_and_yaml(tmp_path):
     assert merge({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}}
     assert nest({"a.b": 1, "a": {"c.d": 2}}) == {"a": {"b": 1, "c": {"d": 2}}}
     (tmp_path / "x.yaml").write_text("a: 1e-4\nb: -2.5e3\nc: '1e-4'\nd: 1e\ne: 5")
-    assert load_yaml(tmp_path / "x.yaml") == {"a": 1e-4, "b": -2500.0, "c": "1e-4", "d": "1e", "e": 5}
+    assert read_mapping(tmp_path / "x.yaml") == {"a": 1e-4, "b": -2500.0, "c": "1e-4", "d": "1e", "e": 5}
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_atari_fits_25_million_parameters():
         ({"temporal_kernel": 2}, "1 or 3, got 2"),
         ({"temporal_kernel": 1}, "need temporal_kernel 3"),
         ({"temporal_stages": (2,)}, "must lie in the 2 stages"),
-        ({"channels": 0}, "channels must be at least 1, got 0"),
-        ({"multipliers": ()}, "multipliers must be positive"),
+        ({"channels": 0}, "channels must be a whole number from 1 to 65,536, got 0"),
+        ({"multipliers": ()}, "1 to 8 levels, got 0"),
     ],
 )
 def test_a_bad_config_is_refused_at_once(make_tokenizer, changes, message):
@@ -178,7 +178,7 @@ def test_a_truncated_or_foreign_folder_is_one_clear_error(tokenizer, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"model.safetensors is not a whole safetensors file"):
+    with pytest.raises(UserError, match=r"model.safetensors is damaged: its checksum"):
         VideoTokenizer.from_pretrained(tmp_path)
 
 

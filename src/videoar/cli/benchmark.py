@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 
+from videoar.cli import options
 from videoar.errors import UserError
+from videoar.ranges import BATCH, DEPTH, FRAMES, SECONDS, SIDE
 
 TWINS = ("attention", "conv3d", "group_norm", "linear")
 SUITES = ("all", "quantiser", "data", "generator", "sampling", "tokenizer")
@@ -26,20 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--case", nargs="+", metavar="NAME", help="only these cases of the suites (latents, train_step, …; default all)"
     )
     add("--without", nargs="+", default=[], choices=TWINS, help="fast paths to turn off, for the time before and after")
-    add("--device", help="cpu, cuda, … (default: cuda if there is one)")
+    add("--device", type=options.device, help="cpu, cuda, … (default: cuda if there is one)")
     add(
         "--preset",
         help="generator, with its tokenizer: atari, videoar-l, … (default: debug, on a GPU videoar-l)",
     )
     add("--dtype", choices=["float32", "bfloat16"], help="of the arithmetic (default: float32, on a GPU bfloat16)")
-    add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
-    add("--size", type=int, nargs="+", metavar="PX", help="side, or height and width (default 64, on a GPU 128)")
-    add("--batch", type=int, default=1, help="clips in a batch (default 1)")
-    add("--depth", type=int, help="blocks of the generator (default: the preset's; fewer where memory is short)")
-    add("--guidance", default="ucf101", help="of sampling: ucf101, text, none or a number (default ucf101)")
+    add("--frames", type=FRAMES, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
+    add("--size", type=SIDE, nargs="+", metavar="PX", help="side, or height and width (default 64, on a GPU 128)")
+    add("--batch", type=BATCH, default=1, help="clips in a batch (default 1)")
+    add("--depth", type=DEPTH, help="blocks of the generator (default: the preset's; fewer where memory is short)")
+    add(
+        "--guidance",
+        type=options.guidance,
+        default="ucf101",
+        help="of sampling: ucf101, text, none or a number (default ucf101)",
+    )
     add(
         "--budget",
-        type=float,
+        type=SECONDS,
         default=2.0,
         metavar="S",
         help="seconds a figure (default 2; 3 to 30 repeats, one where a call takes five times as long)",
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from videoar.benchmarking.run import run_benchmark
     from videoar.benchmarking.setting import Setting
 
-    device = torch.device(_device(args.device))
+    device = torch.device(args.device or options.default_device())
     gpu = device.type == "cuda"
     dtype = DTYPES[args.dtype or ("bfloat16" if gpu else "float32")]
     sides = args.size or [128 if gpu else 64]
@@ -73,13 +80,3 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"{machine['processor']} · {machine['device']} · {machine['clock']}")
     print(f"wrote {result.save(args.out)}")
     return 0
-
-
-def _device(name: str | None) -> str:
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: this torch sees no CUDA device")
-    return name

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 
+from videoar.ranges import SEED, WIDTH
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -23,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="earlier temporal slices: zero, or random as the paper",
     )
     parser.add_argument(
-        "--latent-dim", type=int, metavar="D", help="another bit width; the layers at the latent are new"
+        "--latent-dim", type=WIDTH, metavar="D", help="another bit width; the layers at the latent are new"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of whatever is random (default 0)")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of whatever is random (default 0)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from videoar.errors import UserError
+from videoar.ranges import COUNT, FPS, FRAMES, SECONDS, SEED, SHARE, SIDE, WORKERS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +27,16 @@ def _add_atari(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, default=Path("data/atari"), help="folder to make (an interrupted run is continued)")
     add("--games", default="all", help="'all', names joined by commas, 'moving', or a number: the most moving games")
-    add("--clips-per-game", type=int, default=20, help="training clips a game")
-    add("--test-clips", type=int, default=4, help="test clips a game, from other seeds")
-    add("--frames", type=int, default=33, help="frames a clip")
-    add("--size", type=int, default=128, help="side of the square frames in pixels (even)")
-    add("--fps", type=float, default=15.0, help="frames a second; must divide 60 (15 is a frame skip of 4)")
-    add("--seed", type=int, default=0, help="everything is a function of this seed")
-    add("--sticky", type=float, default=0.25, help="probability that the emulator repeats the previous action")
-    add("--min-motion", type=float, default=0.9, help="share of a clip's frames that must change, else it is redrawn")
-    add("--max-change", type=float, default=0.2, help="share of pixels that may change at once; more is a cut: redrawn")
-    add("--workers", type=int, default=os.cpu_count(), help="games rendered at once")
+    add("--clips-per-game", type=COUNT, default=20, help="training clips a game")
+    add("--test-clips", type=COUNT, default=4, help="test clips a game, from other seeds")
+    add("--frames", type=FRAMES, default=33, help="frames a clip")
+    add("--size", type=SIDE, default=128, help="side of the square frames in pixels (even)")
+    add("--fps", type=FPS, default=15.0, help="frames a second; must divide 60 (15 is a frame skip of 4)")
+    add("--seed", type=SEED, default=0, help="everything is a function of this seed")
+    add("--sticky", type=SHARE, default=0.25, help="probability that the emulator repeats the previous action")
+    add("--min-motion", type=SHARE, default=0.9, help="share of a clip's frames that must change, else it is redrawn")
+    add("--max-change", type=SHARE, default=0.2, help="share of pixels that may change at once; more is a cut: redrawn")
+    add("--workers", type=WORKERS, default=os.cpu_count(), help="games rendered at once")
 
 
 def _add_ucf101(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def _add_ucf101(parser: argparse.ArgumentParser) -> None:
     add("--splits", type=Path, help="official zip or folder of the split lists (default: looked for)")
     add("--out", type=Path, default=Path("data/ucf101"), help="folder to make")
     add("--transcode", action="store_true", help="write H.264 mp4 instead of keeping the .avi files")
-    add("--workers", type=int, default=os.cpu_count(), help="files handled at once")
+    add("--workers", type=WORKERS, default=os.cpu_count(), help="files handled at once")
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +53,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, help="folder of videos and images; manifest.csv and bad_files.csv are written into it")
     add("--out", type=Path, help="write them here instead: of a data set that is read-only (`manifest` of its source)")
     add("--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="reader that training will use")
-    add("--patience", type=float, default=60.0, help="seconds a file may take before its decoder is killed")
-    add("--workers", type=int, default=os.cpu_count(), help="files checked at once")
+    add("--patience", type=SECONDS, default=60.0, help="seconds a file may take before its decoder is killed")
+    add("--workers", type=WORKERS, default=os.cpu_count(), help="files checked at once")
 
 
 def _atari(args: argparse.Namespace) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videoar.cli.options import guidance
 from videoar.errors import UserError
+from videoar.ranges import COUNT, SEED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="outputs/demo", metavar="DIR", help="folder for everything (default outputs/demo)")
     add("--configs", default="configs", metavar="DIR", help="the repository's configs (default configs)")
     add("--games", default=GAMES, help=f"games to render, joined by commas (default {GAMES})")
-    add("--clips", type=int, default=24, help="training clips a game (default 24)")
-    add("--tokenizer-steps", type=int, default=None, help="training batches of the tokenizer (default: the config's)")
-    add("--generator-steps", type=int, default=None, help="training batches of the generator (default: the config's)")
-    add("--guidance", default="2", help="guidance of the samples (default 2)")
-    add("--seed", type=int, default=0, help="seed of data, training and samples (default 0)")
+    add("--clips", type=COUNT, default=24, help="training clips a game (default 24)")
+    add("--tokenizer-steps", type=COUNT, default=None, help="training batches of the tokenizer (default: the config's)")
+    add("--generator-steps", type=COUNT, default=None, help="training batches of the generator (default: the config's)")
+    add("--guidance", type=guidance, default="2", help="guidance of the samples (default 2)")
+    add("--seed", type=SEED, default=0, help="seed of data, training and samples (default 0)")
 
 
 @dataclass

@@ -21,7 +21,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videoar.cli import options
 from videoar.errors import UserError
+from videoar.ranges import BATCH, COUNT, FRAMES, SEED, SHARE, SIDE
 
 if TYPE_CHECKING:
     from videoar.evaluation.plan import Options, Progress
@@ -32,13 +34,33 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     what = parser.add_argument_group("what is compared")
-    what.add_argument("--real", metavar="DIR", help="folder of real videos (all subfolders too), or a list file")
-    what.add_argument("--fake", metavar="DIR", nargs="+", help="generated or reconstructed videos; several: one a seed")
-    what.add_argument("--model", metavar="PATH", help="instead of --fake: reconstruct the real videos with this model")
-    what.add_argument("--protocol", default="plain", metavar="NAME", help="named protocol or YAML file (default plain)")
+    what.add_argument(
+        "--real", type=options.word, metavar="DIR", help="folder of real videos (all subfolders too), or a list file"
+    )
+    what.add_argument(
+        "--fake",
+        type=options.word,
+        metavar="DIR",
+        nargs="+",
+        help="generated or reconstructed videos; several: one a seed",
+    )
+    what.add_argument(
+        "--model",
+        type=options.word,
+        metavar="PATH",
+        help="instead of --fake: reconstruct the real videos with this model",
+    )
+    what.add_argument(
+        "--protocol",
+        type=options.word,
+        default="plain",
+        metavar="NAME",
+        help="named protocol or YAML file (default plain)",
+    )
     what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the protocol")
     what.add_argument(
         "--metrics",
+        type=options.words,
         metavar="A,B",
         help="fvd, psnr, moving_psnr, ssim, lpips, temporal_difference, motion_ratio, moving_ratio, drift",
     )
@@ -47,30 +69,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--note", nargs="+", default=[], metavar="KEY=VALUE", help="facts for the card (guidance=5, seed=0)"
     )
     vbench = parser.add_argument_group("VBench")
-    vbench.add_argument("--vbench", nargs="?", const="all", metavar="A,B", help="measure its prompt-free dimensions")
+    vbench.add_argument(
+        "--vbench", type=options.words, nargs="?", const="all", metavar="A,B", help="measure its prompt-free dimensions"
+    )
     vbench.add_argument("--vbench-weights", metavar="DIR", help="folder laid out like VBench's cache")
-    vbench.add_argument("--substitutes", default="ffmpeg", metavar="A,B", help="ffmpeg, atari or none (default ffmpeg)")
+    vbench.add_argument(
+        "--substitutes",
+        type=options.words,
+        default="ffmpeg",
+        metavar="A,B",
+        help="ffmpeg, atari or none (default ffmpeg)",
+    )
     vbench.add_argument("--vbench-results", metavar="DIR", help="only add up the official suite's results")
     made = parser.add_argument_group("sampling first (an interrupted run goes on)")
     made.add_argument(
         "--generate", metavar="MODEL", help="write samples into --fake: of --prompts, or one of each real clip's class"
     )
     made.add_argument("--prompts", metavar="FILE", help="VBench's full_info JSON, or one prompt a line")
-    made.add_argument("--samples", type=int, default=5, help="videos a prompt (default 5)")
-    made.add_argument("--frames", type=int, default=17, help="pixel frames of a generated video (default 17)")
-    made.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)")
-    made.add_argument("--seed", type=int, default=0, help="sample i (of a prompt, or of the real set) uses seed + i")
-    made.add_argument("--guidance", help="ucf101, text, none or a number (default: the paper's for the model)")
+    made.add_argument("--samples", type=COUNT, default=5, help="videos a prompt (default 5)")
+    made.add_argument("--frames", type=FRAMES, default=17, help="pixel frames of a generated video (default 17)")
+    made.add_argument(
+        "--size", type=SIDE, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)"
+    )
+    made.add_argument("--seed", type=SEED, default=0, help="sample i (of a prompt, or of the real set) uses seed + i")
+    made.add_argument(
+        "--guidance", type=options.guidance, help="ucf101, text, none or a number (default: the paper's for the model)"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--out", metavar="DIR", help="write metrics.json, metrics.md and drift.png here")
     how.add_argument("--cache", metavar="DIR", help="statistics of real sets (default ~/.cache/videoar/real)")
     how.add_argument("--no-cache", action="store_true", help="neither read nor write them")
-    how.add_argument("--batch", type=int, default=8, help="clips a batch (default 8)")
-    how.add_argument("--device", metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)")
+    how.add_argument("--batch", type=BATCH, default=8, help="clips a batch (default 8)")
+    how.add_argument("--device", type=options.device, metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)")
     how.add_argument(
         "--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="video reader (default pyav)"
     )
-    how.add_argument("--max-skipped", type=float, default=0.05, metavar="SHARE", help="unusable files allowed (0.05)")
+    how.add_argument("--max-skipped", type=SHARE, default=0.05, metavar="SHARE", help="unusable files allowed (0.05)")
     how.add_argument("--lpips-weights", metavar="FILE", help="torchvision weights of the LPIPS backbone")
     how.add_argument("--download", action="store_true", help="let model hubs be asked for missing networks")
 
@@ -115,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             dimensions=_dimensions(args),
             options=_options(args, progress),
         )
-    report.notes = _pairs(args.note, "--note")
+    report.notes = options.pairs(args.note, "--note")
     report.deviations[:0] = [f"changed by hand: {item}" for item in args.set]
     print(report.markdown(), end="")
     if args.out:
@@ -123,20 +157,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pairs(items: list[str], option: str) -> dict[str, str]:
-    """KEY=VALUE arguments as a dict."""
-    for item in items:
-        if "=" not in item:
-            raise UserError(f"{option} takes KEY=VALUE, got {item!r}")
-    return dict(item.split("=", 1) for item in items)
-
-
 def _protocol(args: argparse.Namespace) -> Protocol:
-    import yaml
-
     from videoar.evaluation.protocol import Protocol
+    from videoar.yaml_files import read_value
 
-    changes = {key: yaml.safe_load(value) for key, value in _pairs(args.set, "--set").items()}
+    changes = {key: read_value(value, "--set") for key, value in options.pairs(args.set, "--set").items()}
     return Protocol.load(args.protocol).with_(changes, source="--set")
 
 
@@ -152,7 +177,10 @@ def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
     if not (args.prompts or args.real) or len(args.fake or ()) != 1:
         raise UserError("--generate needs --prompts FILE, or --real with its classes, and one folder as --fake")
     generator, tokenizer = load_models(args.generate)
-    models = generator.to(_device(args)).eval(), tokenizer.to(_device(args)).eval()
+    models = (
+        generator.to(args.device or options.default_device()).eval(),
+        tokenizer.to(args.device or options.default_device()).eval(),
+    )
     size = (args.size[0], args.size[1]) if args.size else tuple(generator.config.size)
     folder, settings = Path(args.fake[0]), SampleSettings(args.frames, size, args.seed, args.guidance)
     with Progress(transient=True) as bar:
@@ -183,18 +211,16 @@ def _options(args: argparse.Namespace, progress: Progress) -> Options:
     from videoar.evaluation.cache import default_cache
     from videoar.evaluation.plan import Options
 
-    if args.batch < 1:
-        raise UserError(f"--batch must be at least 1, got {args.batch}")
-    if not 0 <= args.max_skipped <= 1:
-        raise UserError(f"--max-skipped is a share from 0 to 1, got {args.max_skipped}")
     cache = None if args.no_cache else Path(args.cache) if args.cache else default_cache()
-    return Options(args.batch, _device(args), args.backend, args.max_skipped, cache, args.lpips_weights, progress)
-
-
-def _device(args: argparse.Namespace) -> str:
-    import torch
-
-    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Options(
+        args.batch,
+        args.device or options.default_device(),
+        args.backend,
+        args.max_skipped,
+        cache,
+        args.lpips_weights,
+        progress,
+    )
 
 
 def _official(folder: str) -> int:

@@ -126,6 +126,13 @@ def _train(command: str, arguments: list[str]) -> int:
 
 
 def _command(name: str, arguments: list[str]) -> int:
+    parsed = make_parser(name).parse_args(arguments)
+    _log_to_stderr()
+    return import_module(COMMANDS[name][0]).run(parsed) or 0
+
+
+def make_parser(name: str) -> argparse.ArgumentParser:
+    """The options of one of `COMMANDS`."""
     path, summary = COMMANDS[name]
     module = import_module(path)
     parser = _Parser(
@@ -135,9 +142,7 @@ def _command(name: str, arguments: list[str]) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    _log_to_stderr()
-    return module.run(parsed) or 0
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,7 +16,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from videoar.cli.options import device
 from videoar.errors import UserError
+from videoar.ranges import AMOUNT, BATCH, COUNT, FRAMES, SHARE, SIDE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,31 +26,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     jobs = parser.add_subparsers(dest="job", required=True, metavar="memory|cluster")
     add = _sub(jobs, "memory", "what fits a GPU: presets against 8, 24, 80 and 141 GB")
     add("--preset", help="of the generator, with its tokenizer: atari, videoar-l, … (default: the whole shipped table)")
-    add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
-    add("--size", type=int, nargs="+", default=[128], metavar="PX", help="side, or height and width (default 128)")
+    add("--frames", type=FRAMES, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
+    add("--size", type=SIDE, nargs="+", default=[128], metavar="PX", help="side, or height and width (default 128)")
     add("--what", nargs="+", choices=["tokenizer", "generator", "sampling"], help="default: all three")
     add("--measure", action="store_true", help="also train for two steps and put the measured peak beside the computed")
-    add("--batch", type=int, default=1, help="clips a batch, with --measure (default 1)")
-    add("--device", default="cpu", help="with --measure (default cpu)")
+    add("--batch", type=BATCH, default=1, help="clips a batch, with --measure (default 1)")
+    add("--device", type=device, default="cpu", help="with --measure (default cpu)")
     add("--out", metavar="DIR", help="write memory.json and memory.md here")
     add = _sub(jobs, "cluster", "a sharded generator's training on paper: memory, tokens, time, data, checkpoints")
     add("--preset", default="videoar-4b", help="of the generator (default videoar-4b)")
-    add("--frames", type=int, default=65, help="pixel frames of a clip, 1 + 4n (default 65)")
-    add("--size", type=int, nargs="+", default=[384, 672], metavar="PX", help="height and width (default 384 672)")
-    add("--devices", type=int, default=64, help="GPUs (default 64)")
-    add("--batch", type=int, default=1, help="clips a device and micro-batch (default 1)")
-    add("--accumulate", type=int, default=1, help="micro-batches a step (default 1)")
-    add("--steps", type=int, default=50_000, help="of the run (default 50000)")
-    add("--memory", type=float, default=80.0, help="GB of a device (default 80)")
-    add("--tflops", type=float, default=989.0, help="peak of a device in bfloat16 (default 989)")
+    add("--frames", type=FRAMES, default=65, help="pixel frames of a clip, 1 + 4n (default 65)")
+    add("--size", type=SIDE, nargs="+", default=[384, 672], metavar="PX", help="height and width (default 384 672)")
+    add("--devices", type=COUNT, default=64, help="GPUs (default 64)")
+    add("--batch", type=BATCH, default=1, help="clips a device and micro-batch (default 1)")
+    add("--accumulate", type=BATCH, default=1, help="micro-batches a step (default 1)")
+    add("--steps", type=COUNT, default=50_000, help="of the run (default 50000)")
+    add("--memory", type=AMOUNT, default=80.0, help="GB of a device (default 80)")
+    add("--tflops", type=AMOUNT, default=989.0, help="peak of a device in bfloat16 (default 989)")
     add(
         "--mfu",
-        type=float,
+        type=SHARE,
         default=0.4,
         help="share of the peak that is reached, recomputation not counted: an assumption (default 0.4)",
     )
-    add("--clips", type=int, default=1_000_000, help="clips in the data set (default 1000000)")
-    add("--clip-mb", type=float, default=1.0, help="megabytes of a stored clip: an assumption (default 1)")
+    add("--clips", type=COUNT, default=1_000_000, help="clips in the data set (default 1000000)")
+    add("--clip-mb", type=AMOUNT, default=1.0, help="megabytes of a stored clip: an assumption (default 1)")
     add("--out", metavar="DIR", help="write cluster.json and cluster.md here")
 
 

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videoar.cli import options
 from videoar.errors import UserError
+from videoar.ranges import DEPTH, FRAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,14 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="IN", help="video to read; frames need not be multiples of 16, nor their number 1 + 4n")
     add("output", metavar="OUT.mp4", help="video to write")
-    add("--model", required=True, metavar="PATH", help="a tokenizer or generator checkpoint, or an exported folder")
+    add(
+        "--model",
+        type=options.word,
+        required=True,
+        metavar="PATH",
+        help="a tokenizer or generator checkpoint, or an exported folder",
+    )
     add("--side-by-side", action="store_true", help="write the original to the left of the reconstruction")
     add("--metrics", metavar="FILE.json", help="write PSNR and SSIM of every frame")
-    add("--scales", type=int, metavar="K", help="decode only the K coarsest scales (default: all)")
-    add("--frames", type=int, metavar="N", help="stop after N frames")
-    add("--chunk", type=int, default=8, metavar="N", help="frames read at once (default 8)")
+    add("--scales", type=DEPTH, metavar="K", help="decode only the K coarsest scales (default: all)")
+    add("--frames", type=FRAMES, metavar="N", help="stop after N frames")
+    add("--chunk", type=FRAMES, default=8, metavar="N", help="frames read at once (default 8)")
     add("--backend", default="pyav", choices=["pyav", "decord", "torchcodec"], help="video reader (default pyav)")
-    add("--device", help="cpu, cuda, … (default: cuda if there is one)")
+    add("--device", type=options.device, help="cpu, cuda, … (default: cuda if there is one)")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="precision (default float32)")
 
 
@@ -50,13 +58,10 @@ def run(args: argparse.Namespace) -> None:
 
     started = time.perf_counter()
     free_at_once()
-    for name, value in (("--chunk", args.chunk), ("--frames", args.frames), ("--scales", args.scales)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
     source = known(args.input)
     if Path(args.output).exists() and Path(args.output).samefile(args.input):
         raise UserError(f"{args.input} would be replaced by its reconstruction; choose another output")
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = args.device or options.default_device()
     tokenizer = load_tokenizer(args.model).to(device, getattr(torch, args.dtype))
     total = min(source.length, args.frames or source.length)
     rows: list[dict[str, float]] = []

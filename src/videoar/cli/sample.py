@@ -10,7 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videoar.cli import options
 from videoar.errors import UserError
+from videoar.ranges import BATCH, COUNT, FPS, FRAMES, SECONDS, SEED, SIDE, STRENGTH, TEMPERATURE, check_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,58 +28,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--model",
+        type=options.word,
         default="videoar-atari",
         metavar="PATH",
         help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",
     )
     add(
         "--label",
+        type=options.word,
         action="append",
         metavar="NAME",
         help="class name or number; repeat for several (default: all, one each)",
     )
-    add("--prompt", action="append", metavar="TEXT", help="a text prompt; repeat for several")
-    add("--num", type=int, default=1, metavar="N", help="videos for each label or prompt, or in all (default 1)")
+    add("--prompt", type=options.word, action="append", metavar="TEXT", help="a text prompt; repeat for several")
+    add("--num", type=COUNT, default=1, metavar="N", help="videos for each label or prompt, or in all (default 1)")
     add("--image", metavar="FILE", help="start from this image")
     add("--video", metavar="FILE", help="continue the last frames of this clip")
     add(
         "--context",
-        type=int,
+        type=FRAMES,
         default=None,
         metavar="FRAMES",
         help="frames taken from --video or a shot (1+4n; default 5)",
     )
-    add("--frames", type=int, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
-    add("--seconds", type=float, default=None, help="go on shot after shot until the video is this long")
+    add("--frames", type=FRAMES, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
+    add("--seconds", type=SECONDS, default=None, help="go on shot after shot until the video is this long")
     add(
         "--size",
-        type=int,
+        type=SIDE,
         nargs="+",
         default=None,
         metavar="PX",
         help="side, or height and width (default: as trained)",
     )
-    add("--fps", type=float, default=8.0, help="frames a second of the files (default 8)")
-    add("--guidance", default=None, help="ucf101, text, none or a number (default: the paper's for the model)")
-    add("--temperature", type=float, nargs="+", default=[1.0], help="one value, or one a scale (default 1)")
+    add("--fps", type=FPS, default=8.0, help="frames a second of the files (default 8)")
+    add(
+        "--guidance",
+        type=options.guidance,
+        default=None,
+        help="ucf101, text, none or a number (default: the paper's for the model)",
+    )
+    add("--temperature", type=TEMPERATURE, nargs="+", default=[1.0], help="one value, or one a scale (default 1)")
     add("--greedy", action="store_true", help="the more likely value of every bit; no randomness")
     add(
         "--prefix-guidance",
-        type=float,
+        type=STRENGTH,
         default=0.0,
         metavar="S",
         help="visual prefix guidance strength (default 0: off)",
     )
     add("--grid", action="store_true", help="also write grid.gif and grid.png, one row a label or prompt")
-    add("--seed", type=int, default=0, help="video i uses seed + i (default 0)")
-    add("--batch", type=int, default=8, help="videos sampled together (default 8)")
-    add("--device", default=None, help="cpu, cuda, … (default: cuda if there is one)")
+    add("--seed", type=SEED, default=0, help="video i uses seed + i (default 0)")
+    add("--batch", type=BATCH, default=8, help="videos sampled together (default 8)")
+    add("--device", type=options.device, default=None, help="cpu, cuda, … (default: cuda if there is one)")
     add(
         "--dtype", choices=["float32", "bfloat16"], default="float32", help="precision of the weights (default float32)"
     )
     add("--compile", action="store_true", help="compile the generator's steps: a minute first, then faster")
     add("--graphs", action="store_true", help="record CUDA graphs in the first batch and replay them in the others")
-    add("--out", default="outputs/samples", metavar="DIR", help="folder for the results (default outputs/samples)")
+    add(
+        "--out",
+        type=options.word,
+        default="outputs/samples",
+        metavar="DIR",
+        help="folder for the results (default outputs/samples)",
+    )
     add("--overwrite", action="store_true", help="remove the videos that an earlier run left in --out")
 
 
@@ -93,11 +108,9 @@ def run(args: argparse.Namespace) -> int:
     from videoar.training.checkpoint import load_models
 
     started = time.perf_counter()
-    if args.num < 1 or args.batch < 1:
-        raise UserError(f"--num {args.num} and --batch {args.batch} must be at least 1")
     claim_folder(Path(args.out), args.overwrite)
     generator, tokenizer = load_models(args.model)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = args.device or options.default_device()
     dtype = getattr(torch, args.dtype)
     generator, tokenizer = generator.to(device, dtype).eval(), tokenizer.to(device, dtype).eval()
     if args.compile:
@@ -106,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     guidance = _guidance(args, generator, Guidance)
     heat = args.temperature[0] if len(args.temperature) == 1 else tuple(args.temperature)
     size = _size(args.size, generator.config.size)
+    check_memory(3 * 5 * min(args.batch, args.num) * args.frames * size[0] * size[1], "clips of this length and size")
     jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
     prefix = _prefix(args, size)
     asked = Request((), args.frames, size, 0, guidance, heat, args.greedy, prefix, graphs=graphs)

@@ -20,33 +20,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from videoar.errors import UserError
+from videoar.cli import options
+from videoar.ranges import WORKERS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
     add("sweep", metavar="FILE", help="the sweep's YAML, such as configs/sweeps/table4.yaml")
-    add("--out", metavar="DIR", help="folder of the sweep (default outputs/sweeps/NAME)")
+    add("--out", type=options.word, metavar="DIR", help="folder of the sweep (default outputs/sweeps/NAME)")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change the YAML's `vars`, e.g. data=data/ucf101")
     add("--launcher", choices=["process", "local", "slurm"], help="plain processes, or submitit's (default: YAML's)")
-    add("--jobs", type=int, metavar="N", help="children at the same time (default: the YAML's, or 1)")
+    add("--jobs", type=WORKERS, metavar="N", help="children at the same time (default: the YAML's, or 1)")
     add("--devices", metavar="0,1,…", help="GPUs to share out, one for each of the --jobs (plain processes)")
     add("--dry-run", action="store_true", help="show the children and their commands; write and start nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not finished yet; write results.csv, results.md and results.png."""
-    from videoar.sweeps.overrides import load_value
     from videoar.sweeps.report import failures, markdown
     from videoar.sweeps.run import run_sweep
     from videoar.sweeps.show import plan_text
     from videoar.sweeps.spec import load_sweep
+    from videoar.yaml_files import read_value
 
-    for pair in args.set:
-        if "=" not in pair:
-            raise UserError(f"--set takes KEY=VALUE, got {pair!r}")
-    given = {key: load_value(value) for key, value in (pair.split("=", 1) for pair in args.set)}
+    given = {key: read_value(value, "--set") for key, value in options.pairs(args.set, "--set").items()}
     sweep = load_sweep(args.sweep, args.out, given)
     if args.dry_run:
         print(plan_text(sweep), end="")

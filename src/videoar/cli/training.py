@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from argparse import ArgumentError
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from videoar.callbacks.progress import LineProgress
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
+from videoar.training.base import check_precision
 from videoar.training.checkpoint_io import SafeCheckpointIO, last_checkpoint
 from videoar.training.precision import machine_precision
+from videoar.yaml_files import read_mapping
 
 log = logging.getLogger(__name__)
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -51,6 +54,9 @@ class VideoARCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer of the configuration; what that leaves open is filled in here."""
         config = self._get(self.config_init, "trainer", default={})
+        if config.get("max_steps") == 0 or config.get("max_epochs") == 0:
+            raise UserError("trainer.max_steps and trainer.max_epochs must not be 0: there would be nothing to do")
+        check_precision(config.get("precision"))
         plugins, callbacks = as_list(config.get("plugins")), as_list(config.get("callbacks"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(SafeCheckpointIO())
@@ -80,6 +86,8 @@ def run(arguments: list[str]) -> VideoARCLI:
     )
     warnings.filterwarnings("ignore", "LightningCLI's args parameter.*")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls, not of ours
+    for path in _configs(arguments):
+        read_mapping(path)
     strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
     try:
         return VideoARCLI(
@@ -104,6 +112,13 @@ def run(arguments: list[str]) -> VideoARCLI:
         if "Does not validate" not in str(error):  # jsonargparse wraps what a constructor raises
             raise
         raise UserError(explain(str(error))) from error
+
+
+def _configs(arguments: list[str]) -> list[str]:
+    """The files given as --config FILE, -c FILE or --config=FILE."""
+    after = [value for option, value in pairwise(arguments) if option in ("--config", "-c")]
+    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(("--config=", "-c="))]
+    return after + joined
 
 
 def _while_resuming(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from videoar.data.layout import ManifestRow
 from videoar.data.transforms import to_pixels
 from videoar.errors import UserError
 from videoar.motion import changing_share
+from videoar.ranges import COUNT, FRAMES, SEED, SIDE, check_ranges
 
 CLIPS_PER_GROUP = 4
 TRIES = 50
@@ -46,9 +47,7 @@ class AtariClips:
     """A cut: more than this share of the pixels changes from one frame to the next."""
 
     def __post_init__(self) -> None:
-        for name in ("clips_per_game", "test_clips", "frames", "size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_ranges(self, clips_per_game=COUNT, test_clips=COUNT, frames=FRAMES, size=SIDE, seed=SEED)
         if self.size % 2:
             raise UserError(f"size must be even for H.264, got {self.size}")
         if not 1 <= self.fps <= 60 or 60 % self.fps:

@@ -21,6 +21,7 @@ from videoar.data.sampler import SampleRef
 from videoar.data.shards import local_file
 from videoar.data.transforms import TEMPORAL_MULTIPLE, clip_indices, crop, resize_to_cover
 from videoar.errors import UserError
+from videoar.ranges import AMOUNT, SECONDS, check_ranges
 
 ATTEMPTS = 10
 
@@ -47,8 +48,7 @@ class Reading:
     """Seconds before an isolated decoder is killed and its clip counts as unreadable."""
 
     def __post_init__(self) -> None:
-        if not self.patience > 0:
-            raise UserError(f"patience {self.patience:g} must be positive")
+        check_ranges(self, cache_gb=AMOUNT, patience=SECONDS)
 
 
 class ClipDataset(Dataset):

@@ -23,6 +23,7 @@ from videoar.data.readers import open_video
 from videoar.data.shards import local_file
 from videoar.data.verify import Checked
 from videoar.errors import UserError
+from videoar.ranges import SECONDS
 
 Pick = Callable[[int, float], np.ndarray]
 
@@ -39,7 +40,7 @@ class ClipDecoder:
 
     def __init__(self, backend: str, patience: float | None = None) -> None:
         self.backend = backend
-        self._child = KillableDecoder(patience) if patience else None
+        self._child = KillableDecoder(patience) if patience is not None else None
 
     def clip(self, item: Item, pick: Pick) -> Decoded:
         """Decode the frames that `pick(length, fps)` wants. Raises `UnreadableClip`, named after the item."""
@@ -66,6 +67,7 @@ class KillableDecoder:
     """
 
     def __init__(self, patience: float) -> None:
+        SECONDS.check("patience", patience)
         self.patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0

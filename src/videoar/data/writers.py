@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from videoar.data.files import atomic_path
+from videoar.ranges import FPS
 
 log = logging.getLogger(__name__)
 Video = torch.Tensor | np.ndarray
@@ -101,8 +102,7 @@ def open_mp4_writer(path: str | Path, fps: float, crf: int = 18) -> Iterator[Mp4
     """
     import av
 
-    if not fps > 0:
-        raise ValueError(f"fps must be positive, got {fps}")
+    FPS.check("fps", float(fps))
     faststart = {"movflags": "faststart"}
     with (
         atomic_path(path) as temporary,
@@ -139,8 +139,7 @@ def write_gif(path: str | Path, video: Video, fps: float) -> None:
     """Write a looping GIF, one palette a frame. GIF time is in 1/100 s: `fps` above 50 is shown at 50."""
     from PIL import Image
 
-    if not fps > 0:
-        raise ValueError(f"fps must be positive, got {fps}")
+    FPS.check("fps", float(fps))
     frames = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in to_uint8(video)]
     if not frames:
         raise ValueError(f"{path}: no frame to write")

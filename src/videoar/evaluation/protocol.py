@@ -14,7 +14,9 @@ from typing import Any
 
 from videoar.errors import UserError
 from videoar.metrics.preprocess import RESIZES
+from videoar.ranges import COUNT, FRAMES, SEED, SIDE, Range
 from videoar.shipped import shipped
+from videoar.yaml_files import read_mapping
 
 _CHOICES = {
     "select": ("first", "random"),
@@ -24,6 +26,7 @@ _CHOICES = {
     "generated": ("as_is", "like_real"),
     "psnr": ("frame", "clip"),
     "ssim": ("rgb", "grey"),
+    "lpips": ("alex", "vgg"),
 }
 
 
@@ -77,17 +80,27 @@ class Protocol:
     """Independent generations (several --fake folders) that the protocol averages over."""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.size is not None:
             object.__setattr__(self, "size", tuple(self.size))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"protocol {self.name}: {name} is {getattr(self, name)!r}, not {' or '.join(choices)}")
-        for name in ("videos", "frames", "stride", "runs"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UserError(f"protocol {self.name}: {name} must be a whole number of at least 1, got {value!r}")
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+        ranges = {"videos": COUNT, "frames": FRAMES, "stride": FRAMES, "runs": COUNT, "seed": SEED}
+        for name, allowed in ranges.items():
+            if getattr(self, name) is not None:
+                allowed.check(f"protocol {self.name}: {name}", getattr(self, name))
+        if self.size is not None and (len(self.size) != 2 or not all(map(SIDE.holds, self.size))):
             raise UserError(f"protocol {self.name}: size must be [height, width], got {self.size}")
+        Range(0, 1, whole=False).check(f"protocol {self.name}: batch_norm_eps", self.batch_norm_eps)
+
+    def _check_kinds(self) -> None:
+        """Raise UserError for a value of another kind than its field's: YAML and --set bring whatever was written."""
+        kinds: dict[str, Any] = {"description": str, "split": str, "unbiased": bool}
+        kinds |= {"features": str | None, "size": tuple | list | None}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(f"protocol {self.name}: {name} cannot be {getattr(self, name)!r}")
 
     @classmethod
     def load(cls, name_or_path: str) -> Protocol:
@@ -96,17 +109,12 @@ class Protocol:
         Raises:
             UserError: no such protocol, or keys it does not have.
         """
-        import yaml
-
         path = Path(name_or_path)
         if path.suffix not in (".yaml", ".yml"):
             path = shipped("configs/evaluate") / f"{name_or_path}.yaml"
         if not path.is_file():
             raise UserError(f"no protocol {name_or_path!r}; there are {', '.join(names())}, or give a YAML file")
-        values = yaml.safe_load(path.read_text()) or {}
-        if not isinstance(values, dict):
-            raise UserError(f"{path} does not hold a protocol")
-        return cls(name=path.stem).with_(values, source=str(path))
+        return cls(name=path.stem).with_(read_mapping(path), source=str(path))
 
     def with_(self, changes: dict[str, Any], source: str = "override") -> Protocol:
         """A copy with some values changed.

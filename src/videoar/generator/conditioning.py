@@ -206,10 +206,15 @@ class TextCondition(nn.Module):
             key = hashlib.sha256(f"{self.encoder_name}\0{prompt}".encode()).hexdigest()[:32]
             path = cache_folder("text") / f"{key}.safetensors"
             features = self._load(path) if path.exists() else self._encode(prompt, path)
+            self._check_length(prompt, features.shape[0])
             while len(self._memory) >= self.REMEMBERED:
                 del self._memory[next(iter(self._memory))]
             self._memory[prompt] = features
         return self._memory[prompt]
+
+    def _check_length(self, prompt: str, tokens: int) -> None:
+        if not prompt or tokens > self.max_tokens:
+            raise UserError(f"prompt of {tokens} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
 
     @staticmethod
     def _load(path: Path) -> Tensor:
@@ -224,8 +229,7 @@ class TextCondition(nn.Module):
         tokenizer, encoder = self._encoder
         device = self.project.token.weight.device
         ids = tokenizer(prompt, return_tensors="pt").input_ids
-        if not prompt or ids.shape[1] > self.max_tokens:
-            raise UserError(f"prompt of {ids.shape[1]} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
+        self._check_length(prompt, ids.shape[1])
         with torch.no_grad():
             features = encoder.to(device)(input_ids=ids.to(device)).last_hidden_state[0].float().cpu().contiguous()
         try:

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from videoar.errors import UserError
+from videoar.ranges import STRENGTH, Range, check_ranges
 
 Schedule = Literal["none", "constant", "ucf101", "text"]
 
@@ -38,8 +39,8 @@ class Guidance:
     def __post_init__(self) -> None:
         if self.schedule not in ("none", "constant", "ucf101", "text"):
             raise UserError(f"guidance {self.schedule!r} is not none, constant, ucf101, text or a number")
-        if not 0 <= self.prefix_flip <= 0.5:
-            raise UserError(f"prefix_flip {self.prefix_flip} is outside 0 … 0.5")
+        check_ranges(self, start=STRENGTH, middle=STRENGTH, end=STRENGTH, prefix_strength=STRENGTH)
+        Range(0, 0.5, whole=False).check("prefix_flip", self.prefix_flip)
 
     @classmethod
     def of(cls, value: Guidance | Schedule | float | str | None) -> Guidance:
@@ -53,9 +54,11 @@ class Guidance:
         if isinstance(value, str) and value in _PAPER:
             return _PAPER[value]
         try:
-            return cls("constant", end=float(value))
+            strength = float(value)
         except ValueError:
             raise UserError(f"guidance {value!r} is not {', '.join(_PAPER)} or a number") from None
+        STRENGTH.check("guidance", strength)
+        return cls("constant", end=strength)
 
     @property
     def guided(self) -> bool:

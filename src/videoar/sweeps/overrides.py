@@ -5,52 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videoar.errors import UserError
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads 1e-4 as a number and refuses a key that comes twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} comes twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
-
-
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: no file, no YAML, or no mapping.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"no file {path}")
-    try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a mapping of keys to values")
-    return content
-
-
-def load_value(text: str) -> Any:
-    """A value as YAML reads it: `--set steps=1e3` gives a number."""
-    return yaml.load(text, _Loader)
 
 
 def nest(flat: dict[str, Any]) -> dict[str, Any]:

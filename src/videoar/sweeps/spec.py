@@ -19,12 +19,12 @@ from videoar.sweeps.overrides import (
     dotted,
     fill,
     fill_all,
-    load_yaml,
     merge,
     nest,
     plain_text,
     short_key,
 )
+from videoar.yaml_files import read_mapping
 
 KEYS = {
     "name", "title", "config", "vars", "set", "grid", "variants", "seeds", "seed_keys", "prepare", "steps", "collect",
@@ -103,7 +103,7 @@ def load_sweep(path: str | Path, out: str | Path | None = None, given: dict[str,
         UserError: one line that names the file, the key and what is wrong with it.
     """
     path = Path(path)
-    spec = load_yaml(path)
+    spec = read_mapping(path)
     try:
         return _Expansion(path, spec, out, given or {}).sweep()
     except UserError as error:
@@ -125,7 +125,7 @@ class _Expansion:
         self.configs = [fill(c, self.vars | {"sweep": str(self.out)}) for c in self.configs]
         self.base: dict[str, Any] = {}
         for config in self.configs:
-            self.base = merge(self.base, load_yaml(config))
+            self.base = merge(self.base, read_mapping(config))
 
     def sweep(self) -> Sweep:
         """Expand, and check what can only be seen in the whole."""

@@ -206,8 +206,7 @@ class TrainingModule(LightningModule):
         return batch
 
     def on_fit_start(self) -> None:
-        if self.trainer.precision in ("16-mixed", "16-true"):
-            raise UserError(f"precision {self.trainer.precision} is not supported; use bf16-mixed or 32-true")
+        check_precision(self.trainer.precision)
 
     def on_train_start(self) -> None:
         check_length = getattr(getattr(self.trainer, "datamodule", None), "check_length", None)
@@ -294,6 +293,12 @@ class TrainingModule(LightningModule):
         wrong = [f"{k} {saved.get(k)!r} is now {v!r}" for k, v in own.items() if saved.get(k) != v]
         if wrong:
             raise UserError(f"the checkpoint's {self.kind} is not this config's: {'; '.join(wrong)}")
+
+
+def check_precision(precision: Any) -> None:
+    """Raise UserError for float16, whose range the losses leave."""
+    if str(precision) in ("16", "16-mixed", "16-true"):
+        raise UserError(f"precision {precision} is not supported; use bf16-mixed or 32-true")
 
 
 def plain(value: Any) -> Any:

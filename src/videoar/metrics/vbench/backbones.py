@@ -40,6 +40,10 @@ class Weights:
     folder: Path | None = None
     download: bool = False
 
+    def __post_init__(self) -> None:
+        if self.folder is not None and not self.folder.is_dir():
+            raise UserError(f"no folder of VBench weights at {self.folder}")
+
     def file(self, relative: str) -> Path | None:
         """The file at `relative` in the folder, or None."""
         root = self.folder or Path(os.environ.get("VBENCH_CACHE_DIR") or Path.home() / ".cache" / "vbench")

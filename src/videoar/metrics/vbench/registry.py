@@ -109,10 +109,16 @@ def make_dimension(dimension: str, weights: Weights, substitutes: Sequence[str] 
     return _CLASSES[dimension](backbone)
 
 
+SUBSTITUTES = ("ffmpeg", "atari", "none")
+"""What may stand in for VBench's own networks."""
+
+
 def make_dimensions(
     names: Sequence[str] = QUALITY, weights: Weights | None = None, substitutes: Sequence[str] = ("ffmpeg",)
 ) -> Dimensions:
     """Several dimensions; those that cannot be had are listed with the reason instead of raising."""
+    if wrong := [name for name in substitutes if name not in SUBSTITUTES]:
+        raise UserError(f"no substitute {wrong[0]!r}; there are {', '.join(SUBSTITUTES)}")
     metrics, unavailable = [], {}
     for name in names:
         try:

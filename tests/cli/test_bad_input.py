@@ -1,0 +1,175 @@
+"""What is no good is refused before anything is written: exit code 2 and one line that names the option and the value.
+
+The table is of what was tried on the commands and once got a traceback, an unnamed error, or was accepted.
+"""
+
+import argparse
+import contextlib
+import io
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from videoar.cli import main as cli
+from videoar.cli import options
+from videoar.ranges import Range
+
+SAMPLE, EVALUATE = ["sample", "--out", "OUT"], ["evaluate", "--real", "IN", "--fake", "IN", "--out", "OUT"]
+ATARI, CHECK = ["data", "atari", "--out", "OUT"], ["data", "check", "IN"]
+EXPORT, PLAN = ["export", "IN/x.ckpt", "OUT"], ["plan", "memory", "--out", "OUT"]
+FIT = ["fit", "--trainer.default_root_dir=OUT"]
+TABLE = [
+    *[(SAMPLE, f"--guidance={value}", "guidance") for value in ("nan", "inf", "-inf", "", "lots", "1e9")],
+    *[(SAMPLE, f"--prefix-guidance={value}", "--prefix-guidance") for value in ("nan", "-5", "inf", "")],
+    *[(SAMPLE, f"--fps={value}", "--fps") for value in ("1e9", "inf", "nan", "1e-9", "0", "-1")],
+    *[(SAMPLE, f"--seed={value}", "--seed") for value in (-1, 2**70, "nan", "1.5")],
+    *[(SAMPLE, f"--frames={value}", "--frames") for value in (10**9, 0, -4, "1e3")],
+    *[(SAMPLE, f"--size={value}", "--size") for value in (10**9, 0, "big")],
+    *[(SAMPLE, f"--seconds={value}", "--seconds") for value in ("inf", "nan", "0", "1e9")],
+    *[(SAMPLE, f"--temperature={value}", "--temperature") for value in ("nan", "inf", "-1", "0")],
+    *[(SAMPLE, f"--{name}=", f"--{name}: must not be empty") for name in ("label", "model", "prompt", "out")],
+    *[(SAMPLE, f"--device={value}", f"no device '{value}'") for value in ("foo", "cuda:99", "mps")],
+    *[(SAMPLE, f"--num={value}", "--num") for value in (0, -1, 10**12)],
+    (SAMPLE, "--batch=0", "--batch"),
+    (SAMPLE, "--context=-5", "--context: must be a whole number"),
+    (SAMPLE, "--model=runs/last.ckpt", "no checkpoint or model at runs/last.ckpt"),
+    (SAMPLE, "--frames 99997 --size 16384", "GB of memory"),
+    *[(EVALUATE, f"--{name}=", f"--{name}") for name in ("metrics", "model", "protocol", "vbench")],
+    (EVALUATE, "--metrics=fvd,,psnr", "--metrics: must be names joined by commas"),
+    (EVALUATE, "--vbench --substitutes=foo", "no substitute 'foo'"),
+    (EVALUATE, "--vbench --vbench-weights=IN/nowhere", "no folder of VBench weights at"),
+    (EVALUATE, "--max-skipped=nan", "--max-skipped"),
+    (EVALUATE, "--set frames=many", "frames must be a whole number from 1 to 100,000, got 'many'"),
+    (EVALUATE, "--set unbiased=3", "unbiased cannot be 3"),
+    (EVALUATE, "--set size=64", "size cannot be 64"),
+    (EVALUATE, "--set seed=-1", "seed must be a whole number"),
+    (EVALUATE, "--set crop=[1]", "crop is [1]"),
+    (EVALUATE, "--set size=[", "--set: '[' is no YAML"),
+    (EVALUATE, "--set frames=1 frames=2", "--set gives frames twice"),
+    (EVALUATE, "--set =3", "--set takes KEY=VALUE, got '=3'"),
+    *[(EVALUATE, f"--protocol=IN/{name}.yaml", f"{name}.yaml") for name in ("list", "text", "broken", "twice", "pipe")],
+    *[(ATARI, f"--seed={value}", "--seed") for value in (-1, 2**80)],
+    *[(ATARI, f"--workers={value}", "--workers") for value in (-1, 0)],
+    *[(ATARI, f"--size={value}", "--size") for value in (100_000, 0)],
+    (ATARI, "--sticky=nan", "--sticky"),
+    *[(CHECK, f"--patience={value}", "--patience: must be a number above 0") for value in ("nan", 0, -1, "inf")],
+    *[(EXPORT, f"--max-shard-size={value}", "--max-shard-size: must be a size") for value in ("-5GB", "1B", "", "0GB")],
+    *[(PLAN, f"--size={value}", "--size") for value in (10**9, 0)],
+    (["plan", "cluster"], "--mfu=nan", "--mfu"),
+    (["benchmark"], "--frames=1000000000", "--frames"),
+    (["benchmark"], "--budget=inf", "--budget"),
+    (["reconstruct", "IN/text.yaml", "OUT", "--model", "x"], "--device=foo", "no device 'foo'"),
+    (["convert", "infinity", "IN/text.yaml", "OUT"], "--seed=-1", "--seed"),
+    (["demo", "--out", "OUT"], "--clips=0", "--clips"),
+    (["sweep", "IN/list.yaml"], "--jobs=0", "--jobs"),
+    *[(["sweep"], f"IN/{name}.yaml", f"{name}.yaml") for name in ("list", "text", "broken", "twice", "latin1", "pipe")],
+    *[(FIT, f"--config=IN/{name}.yaml", where) for name, where in {
+        "list": "list.yaml holds a list where names and their values are needed",
+        "text": "text.yaml holds a single value where",
+        "tab": "tab.yaml, line 2: found character '\\t'",
+        "broken": "broken.yaml, line 3: expected",
+        "twice": "twice.yaml, line 3: key 'a' comes twice",
+        "latin1": "latin1.yaml, line 2: not UTF-8 text",
+        "pipe": "no such file",
+        "nothing": "no such file",
+    }.items()],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files that are no good, each in its way."""
+    import os
+
+    folder = tmp_path_factory.mktemp("bad")
+    for name, content in {
+        "list": b"- 1\n- 2\n",
+        "text": b"just words\n",
+        "tab": b"a:\n\tb: 1\n",
+        "broken": b"a: [1,\nb: 2\n",
+        "twice": b"a: 1\nb: 2\na: 3\n",
+        "latin1": "a: 1\nb: é\n".encode("latin-1"),
+    }.items():
+        (folder / f"{name}.yaml").write_bytes(content)
+    os.mkfifo(folder / "pipe.yaml")
+    return folder
+
+
+def run(arguments):
+    """(exit code, stderr) of a command, in this process."""
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = cli.main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+    return code, err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "words"), TABLE, ids=lambda part: part if isinstance(part, str) else part[0]
+)
+def test_bad_input_is_one_line_and_nothing_is_written(files, tmp_path, monkeypatch, command, given, words):
+    monkeypatch.chdir(tmp_path)
+    arguments = [part for text in (*command, given) for part in (text.split(" ") if text == given else [text])]
+    code, err = run([part.replace("IN", str(files)).replace("OUT", "out") for part in arguments])
+    assert code == 2 and err.count("\n") == 1, err
+    assert words in err and len(err) < 400, err
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- any invalid value of any option --------------------------------------------------------------------------------
+
+
+def typed_options():
+    """(command, path to the subcommand, option, its type) of every option with a type of ours."""
+
+    def walk(parser, path):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, sub in action.choices.items():
+                    yield from walk(sub, (*path, name))
+            elif action.option_strings and action.type not in (None, Path):
+                yield path, action.option_strings[-1], action.type
+
+    return [found for name in cli.COMMANDS for found in walk(cli.make_parser(name), (name,))]
+
+
+def invalid(kind):
+    """Texts that a type must refuse."""
+    if isinstance(kind, Range):
+        words = st.sampled_from(["", " ", "nan", "inf", "-inf", "1e400", "--", "0x10", "1,5", "½", "None", "9" * 400])
+        low = st.integers(max_value=math.ceil(kind.low) - 1).map(str)
+        high = st.integers(min_value=int(kind.high) + 1).map(str) if kind.high < math.inf else st.nothing()
+        parts = st.floats(allow_nan=False).filter(lambda x: x % 1).map(str) if kind.whole else st.nothing()
+        return st.one_of(words, low, high, parts)
+    known = {options.word: ["", " ", "\t"], options.words: ["", ",", "a,,b"], options.storage: ["", "-1GB", "GB", "1"]}
+    known[options.guidance] = ["nan", "inf", "", "-1", "1e9", "some"]
+    known[options.device] = ["foo", "cuda:99", "", "cpu:x", "meta"]
+    return st.sampled_from(known[kind])
+
+
+def test_every_number_has_a_range():
+    assert {kind for _, _, kind in typed_options()}.isdisjoint({int, float})
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(typed_options()).flatmap(lambda o: st.tuples(st.just(o), invalid(o[2]))))
+def test_an_invalid_value_of_any_option_is_one_line_that_names_it(case):
+    (path, option, _), text = case
+    code, err = run([*path, f"{option}={text}"])
+    assert code == 2 and err.count("\n") == 1 and option in err and "Traceback" not in err, err
+
+
+@given(st.integers(-10, 10), st.integers(0, 10), st.booleans())
+def test_a_range_holds_what_it_says(value, width, open_low):
+    kind = Range(-3, -3 + width, open_low=open_low)
+    assert kind.holds(value) == (-3 <= value <= -3 + width and not (open_low and value == -3))
+    assert not kind.holds(True) and not kind.holds(float("nan")) and not kind.holds("1")
+
+
+def test_paths_are_left_alone():
+    assert Path(options.word("a b/c")) == Path("a b/c")

@@ -109,7 +109,7 @@ def make_dimension(dimension: str, weights: Weights, substitutes: Sequence[str] 
     return _CLASSES[dimension](backbone)
 
 
-SUBSTITUTES = ("ffmpeg", "atari", "none")
+STAND_INS = ("ffmpeg", "atari", "none")
 """What may stand in for VBench's own networks."""
 
 
@@ -117,8 +117,8 @@ def make_dimensions(
     names: Sequence[str] = QUALITY, weights: Weights | None = None, substitutes: Sequence[str] = ("ffmpeg",)
 ) -> Dimensions:
     """Several dimensions; those that cannot be had are listed with the reason instead of raising."""
-    if wrong := [name for name in substitutes if name not in SUBSTITUTES]:
-        raise UserError(f"no substitute {wrong[0]!r}; there are {', '.join(SUBSTITUTES)}")
+    if wrong := [name for name in substitutes if name not in STAND_INS]:
+        raise UserError(f"no substitute {wrong[0]!r}; there are {', '.join(STAND_INS)}")
     metrics, unavailable = [], {}
     for name in names:
         try:

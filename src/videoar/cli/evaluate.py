@@ -100,7 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--cache", metavar="DIR", help="statistics of real sets (default ~/.cache/videoar/real)")
     how.add_argument("--no-cache", action="store_true", help="neither read nor write them")
     how.add_argument("--batch", type=BATCH, default=8, help="clips a batch (default 8)")
-    how.add_argument("--device", type=options.device, metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)")
+    how.add_argument(
+        "--device", type=options.device, metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)"
+    )
     how.add_argument(
         "--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="video reader (default pyav)"
     )

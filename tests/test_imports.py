@@ -14,7 +14,7 @@ ORDER = [
     {"errors"},
     {"files", "motion", "ranges", "yaml_files"},
     {"shipped"},
-    {"weights"},
+    {"hub", "weights"},
     {"pretrained"},
     {"provenance"},
     {"kernels"},
@@ -25,6 +25,7 @@ ORDER = [
     {"data"},
     {"metrics"},
     {"training"},
+    {"pipeline"},
     {"evaluation"},
     {"benchmarking"},
     {"callbacks"},
@@ -85,5 +86,5 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_sampling_does_without_lightning():
     """It takes longer to load than all else together."""
-    modules = ["videoar.cli.sample", "videoar.training.checkpoint", "videoar.sampling.graphs", "videoar.data.writers"]
+    modules = ["videoar.cli.sample", "videoar.pipeline", "videoar.sampling.graphs", "videoar.data.writers"]
     assert loaded(modules, ["torch", "lightning", "torchmetrics", "transformers"]) == ["torch"]

@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from videoar.bits.pyramid import ScalePyramid
     from videoar.generator.model import GeneratorConfig, VideoAR
+    from videoar.pipeline import VideoARPipeline
     from videoar.sampling.generate import generate
     from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+    from videoar.training.checkpoint import load_models
 
 __version__ = "0.1.0"
-__all__ = ["GeneratorConfig", "ScalePyramid", "TokenizerConfig", "VideoAR", "VideoTokenizer", "generate"]
+__all__ = [
+    "GeneratorConfig",
+    "ScalePyramid",
+    "TokenizerConfig",
+    "VideoAR",
+    "VideoARPipeline",
+    "VideoTokenizer",
+    "generate",
+    "load_models",
+]
 
 _HOME = {
     "GeneratorConfig": "videoar.generator.model",
     "ScalePyramid": "videoar.bits.pyramid",
     "TokenizerConfig": "videoar.tokenizer.model",
     "VideoAR": "videoar.generator.model",
+    "VideoARPipeline": "videoar.pipeline",
     "VideoTokenizer": "videoar.tokenizer.model",
     "generate": "videoar.sampling.generate",
+    "load_models": "videoar.training.checkpoint",
 }
 
 

@@ -16,10 +16,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, save_torch_state_dict, snapshot_download
 
 from videoar.errors import UserError
 from videoar.files import writing
+from videoar.hub import model_card, publish
 from videoar.shipped import shipped
 from videoar.weights import (
     CONFIG,
@@ -34,6 +36,7 @@ from videoar.weights import (
 )
 
 HUB = "hf://"
+HUB_OPTIONS = {"revision", "cache_dir", "token", "force_download", "local_files_only"}
 log = logging.getLogger(__name__)
 
 
@@ -66,15 +69,24 @@ class Pretrained(PyTorchModelHubMixin):
     part: ClassVar[str]
     config: Any
 
-    def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB", **kwargs: Any) -> str | None:
+    def save_pretrained(  # type: ignore[override]  # the mixin takes any keyword
+        self, save_directory: str | Path, max_shard_size: str = "5GB", *, push_to_hub: bool = False, **upload: Any
+    ) -> str | None:
         """Write `config.json`, the weights and their checksums to a folder; each file appears whole or not at all.
 
         Args:
             max_shard_size: weights beyond it are split into `model-00001-of-0000N.safetensors`, … and an index.
+            push_to_hub: also upload them, to `repo_id` or else the folder's name; further keywords as `push_to_hub`.
+
+        Returns:
+            The commit's address if it was uploaded.
 
         Raises:
-            UserError: the disk is full or not writable.
+            UserError: the disk is full or not writable, or the hub refuses.
+            TypeError: keywords of an upload without one, or unknown ones.
         """
+        if upload and not push_to_hub:
+            raise TypeError(f"save_pretrained takes {', '.join(upload)} only with push_to_hub=True")
         folder = Path(save_directory)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +101,37 @@ class Pretrained(PyTorchModelHubMixin):
                         stale.unlink(missing_ok=True)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-        return None
+        return self.push_to_hub(upload.pop("repo_id", folder.resolve().name), **upload) if push_to_hub else None
+
+    def push_to_hub(self, repo_id: str, **upload: Any) -> str:
+        """Upload the model and a model card in one commit; returns its address.
+
+        Args:
+            upload: `private`, `token`, `commit_message`, `branch`, `create_pr`.
+
+        Raises:
+            UserError: the hub refuses.
+        """
+        name = type(self).__name__
+        usage = f'from videoar import {name}\n\n{self.part} = {name}.from_pretrained("{repo_id}")'
+        facts = {"parameters": f"{self.num_parameters():,}", "fingerprint": self.fingerprint()} | asdict(self.config)
+        what = f"The {self.part} of a VideoAR model (arXiv 2601.05966)."
+        card = model_card(repo_id.rpartition("/")[2], what, usage, facts)
+        return publish(repo_id, self.save_pretrained, card, **upload)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return next(self.parameters()).dtype  # type: ignore[attr-defined]
+
+    def num_parameters(self) -> int:
+        """How many numbers the model has learned."""
+        return sum(weight.numel() for weight in self.parameters())  # type: ignore[attr-defined]
 
     def _save_pretrained(self, save_directory: Path, max_shard_size: str = "5GB") -> None:
         state = {name: value.detach().contiguous().cpu() for name, value in self.state_dict().items()}  # type: ignore[attr-defined]
@@ -99,18 +141,26 @@ class Pretrained(PyTorchModelHubMixin):
         write_sums(save_directory)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
+    def from_pretrained(  # type: ignore[override]  # the mixin takes any keyword
+        cls, pretrained_model_name_or_path: str | Path, *, dtype: torch.dtype | None = None, **hub: Any
+    ) -> Self:
         """Load a model in eval mode from a folder, a shipped name such as `videoar-atari`, or the Hugging Face hub.
 
         The hub is asked for `hf://user/model`, and for `user/model` if there is no folder `user` here.
-        Keyword arguments: `revision`, `cache_dir`, `token` (hub), `dtype` (of the parameters, default float32).
+
+        Args:
+            dtype: of the parameters; None: float32.
+            hub: `revision`, `cache_dir`, `token`, `force_download`, `local_files_only`.
 
         Raises:
+            TypeError: another keyword.
             UserError: a missing folder or file, a file that is no safetensors file, is truncated or damaged, a config
                 of another model, or weights that do not fit it (with the keys) or are not finite.
         """
-        dtype = kwargs.pop("dtype", None)
-        folder = cls._folder(pretrained_model_name_or_path, kwargs)
+        if unknown := sorted(hub.keys() - HUB_OPTIONS):
+            taken = ", ".join(("dtype", *sorted(HUB_OPTIONS)))
+            raise TypeError(f"{cls.__name__}.from_pretrained takes no {', '.join(unknown)}; it takes {taken}")
+        folder = cls._folder(pretrained_model_name_or_path, hub)
         if not (folder / CONFIG).is_file() and (folder / cls.part).is_dir():
             folder = folder / cls.part
         if not (folder / CONFIG).is_file():
@@ -125,11 +175,14 @@ class Pretrained(PyTorchModelHubMixin):
         folder, on_hub = Path(name), str(name).removeprefix(HUB)
         if folder.is_dir():
             return folder
+        if folder.suffix == ".ckpt":
+            hint = "videoar.load_models reads it, `videoar export` converts it"
+            raise UserError(f"{folder} is a training checkpoint: {hint}")
         if (known := shipped_model(name)) is not None:
             return known
         owner, _, rest = on_hub.partition("/")
         plausible = rest and "/" not in rest and not owner.startswith((".", "~")) and owner
-        local = not str(name).startswith(HUB) and (Path(owner).exists() or folder.suffix in (".ckpt", ".safetensors"))
+        local = not str(name).startswith(HUB) and (Path(owner).exists() or folder.suffix == ".safetensors")
         if not plausible or local:
             raise UserError(f"{name} is no folder with a saved {cls.__name__}; a model of the hub is {HUB}user/model")
         log.info("asking the Hugging Face hub for %s", on_hub)

@@ -14,7 +14,7 @@ from torch import Tensor
 from videoar.errors import UserError
 from videoar.generator.conditioning import batch_condition
 from videoar.generator.model import Labels, VideoAR
-from videoar.sampling.given import encode_prefix, latent_frames
+from videoar.sampling.given import Pixels, encode_prefix, latent_frames
 from videoar.sampling.graphs import FrameGraphs
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.pairing import check_pair
@@ -47,7 +47,7 @@ def sample_latents(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request
     options = asked.options(generator)
     if generator.config.condition == "none" and options.guidance.guided:
         raise UserError("guidance follows a condition, and this model is unconditional: use guidance none")
-    ratio, size = tokenizer.config.spatial_ratio, asked.size
+    ratio, size = tokenizer.config.spatial_ratio, asked.size or generator.config.size
     if size[0] % ratio or size[1] % ratio or min(size) < ratio:
         raise UserError(f"{size[0]}x{size[1]} pixels are not multiples of {ratio}")
     total = latent_frames(tokenizer, asked.frames)
@@ -62,12 +62,12 @@ def generate(
     tokenizer: VideoTokenizer,
     condition: Labels,
     frames: int = 17,
-    size: tuple[int, int] = (128, 128),
+    size: tuple[int, int] | None = None,
     seed: int | Sequence[int] = 0,
     guidance: Guidance | float | str | None = None,
     temperature: float | Sequence[float] = 1.0,
     greedy: bool = False,
-    prefix: Tensor | None = None,
+    prefix: Pixels | None = None,
     progress: Progress | None = None,
     graphs: FrameGraphs | None = None,
 ) -> Sample:

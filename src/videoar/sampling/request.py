@@ -14,6 +14,7 @@ from videoar.bits.pyramid import ScalePyramid
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
 from videoar.generator.model import Labels, VideoAR
+from videoar.sampling.given import Pixels
 from videoar.sampling.guidance import Guidance, default_guidance
 
 if TYPE_CHECKING:
@@ -84,26 +85,26 @@ class Request:
     Attributes:
         condition: class names or labels, or prompts, as the generator's config says.
         frames: pixel frames, 1 + 4n.
-        size: (height, width) in pixels, multiples of 16.
+        size: (height, width) in pixels, multiples of 16; None: what the generator was trained at.
         seed: sample i uses seed + i (or seed[i]), whatever the batch.
         guidance: a `Guidance`, `"none" | "ucf101" | "text"`, a constant γ, or None: the paper's schedule for the
             generator's kind of condition.
         temperature: a float, or one a scale.
         greedy: no randomness at all.
-        prefix: an image [3, H, W] or clip [3, T, H, W] or [B, 3, T, H, W] in [-1, 1] that the video starts with. It
-            comes back as the tokenizer reconstructs it.
+        prefix: an image or clip that the video starts with: float [3, H, W], [3, T, H, W] or [B, 3, T, H, W] in
+            [-1, 1], uint8 [T, H, W, 3], or PIL images (`given.as_clips`). It comes back as the tokenizer reconstructs it.
         progress: called after every transformer call.
         graphs: record the work as CUDA graphs, which later calls with the same object and shapes replay.
     """
 
     condition: Labels
     frames: int = 17
-    size: tuple[int, int] = (128, 128)
+    size: tuple[int, int] | None = None
     seed: int | Sequence[int] = 0
     guidance: Guidance | float | str | None = None
     temperature: float | Sequence[float] = 1.0
     greedy: bool = False
-    prefix: Tensor | None = None
+    prefix: Pixels | None = None
     progress: Progress | None = None
     graphs: FrameGraphs | None = None
 

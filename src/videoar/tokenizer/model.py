@@ -126,7 +126,7 @@ class VideoTokenizer(nn.Module, Pretrained):
             frames += chunk.shape[2]
             rest = chunk if rest is None else torch.cat([rest, chunk], dim=2)
             while rest.shape[2] >= wanted:
-                yield self.encoder.forward(rest[:, :, :wanted], stream)
+                yield self.encoder(rest[:, :, :wanted], stream)
                 rest, wanted = rest[:, :, wanted:], ratio
             rest = rest.clone()
         if rest is not None and rest.shape[2]:
@@ -142,7 +142,7 @@ class VideoTokenizer(nn.Module, Pretrained):
         for chunk in latents:
             self._check_latent(chunk)
             for frame in chunk.split(1, dim=2):
-                yield self.decoder.forward(frame, stream).clamp(-1, 1)
+                yield self.decoder(frame, stream).clamp(-1, 1)
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
         """Trade time for memory in training: recompute residual blocks in the backward pass."""

@@ -118,14 +118,16 @@ class VideoARPipeline:
         c, t = self.generator.config, self.tokenizer.config
         known = f": {', '.join(c.class_names)}" if c.class_names else ""
         facts = {
-            "parameters": f"generator {self.generator.num_parameters():,}, tokenizer {self.tokenizer.num_parameters():,}",
+            "generator": f"{self.generator.num_parameters():,} parameters",
+            "tokenizer": f"{self.tokenizer.num_parameters():,} parameters",
             "trained at": f"{c.size[0]}x{c.size[1]} pixels",
             "condition": f"{c.num_classes} classes{known}" if c.condition == "class" else c.condition,
             "bits a token": c.latent_dim,
             "compression": f"{t.spatial_ratio}x in space, {t.temporal_ratio}x in time",
             "fingerprints": f"generator {self.generator.fingerprint()}, tokenizer {self.tokenizer.fingerprint()}",
         }
-        example = c.class_names[0] if c.class_names else 0 if c.condition == "class" else "a red ball"
+        label: str | int = c.class_names[0] if c.class_names else 0
+        example = {"class": label, "none": None}.get(c.condition, "a red ball")
         usage = (
             "from videoar import VideoARPipeline\n\n"
             f'pipeline = VideoARPipeline.from_pretrained("{name}")\n'
@@ -196,4 +198,8 @@ class VideoARPipeline:
 
 def _fitted(clips: Tensor, size: tuple[int, int]) -> Tensor:
     """Clips [B, 3, T, H, W] scaled to cover `size` and cut to its middle."""
-    return clips if tuple(clips.shape[-2:]) == tuple(size) else resize_video(clips.float(), size, "short_side_crop_antialias")
+    return (
+        clips
+        if tuple(clips.shape[-2:]) == tuple(size)
+        else resize_video(clips.float(), size, "short_side_crop_antialias")
+    )

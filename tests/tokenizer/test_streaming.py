@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from videoar import TokenizerConfig, VideoTokenizer
 from videoar.tokenizer.layers import Stream
 
 
@@ -111,7 +112,7 @@ def test_a_chunk_of_another_size_is_refused(tokenizer, clip):
         list(tokenizer.encode_stream([clip, clip[..., :16]]))
 
 
-def test_hooks_and_compiled_networks_act_in_inference(monkeypatch):
+def test_hooks_and_compiled_networks_act_in_inference():
     torch.manual_seed(0)
     tokenizer = VideoTokenizer(TokenizerConfig.preset("debug")).eval()
     video, seen, compiled = torch.rand(1, 3, 5, 32, 32) * 2 - 1, [], []

@@ -92,7 +92,7 @@ class Request:
         temperature: a float, or one a scale.
         greedy: no randomness at all.
         prefix: an image or clip that the video starts with: float [3, H, W], [3, T, H, W] or [B, 3, T, H, W] in
-            [-1, 1], uint8 [T, H, W, 3], or PIL images (`given.as_clips`). It comes back as the tokenizer reconstructs it.
+            [-1, 1], uint8 [T, H, W, 3], or PIL images (`given.as_clips`). It comes back as the tokenizer rebuilds it.
         progress: called after every transformer call.
         graphs: record the work as CUDA graphs, which later calls with the same object and shapes replay.
     """

@@ -73,7 +73,7 @@ def test_unknown_keywords_are_refused_by_name(pipeline, tmp_path, wrong):
 def test_a_checkpoint_given_to_from_pretrained_is_named(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"")
     for path in (tmp_path / "x.ckpt", "runs/x.ckpt"):
-        with pytest.raises(UserError, match="x.ckpt is a training checkpoint: videoar.load_models"):
+        with pytest.raises(UserError, match=r"x\.ckpt is a training checkpoint: videoar.load_models"):
             VideoAR.from_pretrained(path)
 
 

@@ -112,14 +112,11 @@ def test_a_chunk_of_another_size_is_refused(tokenizer, clip):
         list(tokenizer.encode_stream([clip, clip[..., :16]]))
 
 
-def test_hooks_and_compiled_networks_act_in_inference():
-    torch.manual_seed(0)
+def test_forward_hooks_act_in_inference():
     tokenizer = VideoTokenizer(TokenizerConfig.preset("debug")).eval()
-    video, seen, compiled = torch.rand(1, 3, 5, 32, 32) * 2 - 1, [], []
+    seen = []
+    tokenizer.encoder.register_forward_hook(lambda module, given, out: seen.append("encoder"))
+    tokenizer.decoder.register_forward_hook(lambda module, given, out: seen.append("decoder"))
     with torch.no_grad():
-        expected = tokenizer.reconstruct(video)
-        tokenizer.encoder.register_forward_hook(lambda module, given, out: seen.append("encoder"))
-        tokenizer.decoder.register_forward_hook(lambda module, given, out: seen.append("decoder"))
-        tokenizer.encoder.compile(backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
-        assert torch.allclose(tokenizer.reconstruct(video), expected, atol=1e-5)
-    assert set(seen) == {"encoder", "decoder"} and compiled
+        tokenizer.reconstruct(torch.rand(1, 3, 5, 32, 32) * 2 - 1)
+    assert seen == ["encoder", "encoder", "decoder", "decoder"]  # one latent frame after the other

@@ -82,7 +82,8 @@ class Protocol:
     def __post_init__(self) -> None:
         self._check_kinds()
         if self.size is not None:
-            object.__setattr__(self, "size", tuple(self.size))
+            side = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+            object.__setattr__(self, "size", side)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"protocol {self.name}: {name} is {getattr(self, name)!r}, not {' or '.join(choices)}")

@@ -7,6 +7,7 @@ Every step but the last is a `videoar` command that is printed, so that it can b
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import time
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         if not (configs / part / "demo.yaml").is_file():
             raise UserError(f"{configs / part / 'demo.yaml'} is missing: run the demo from the repository's folder")
     data, model = run.out / "data", run.out / "model"
-    tokenizer_dir, generator_dir = run.out / "tokenizer", run.out / "generator"
+    tokenizer_dir, generator_dir = _unused(run.out / "tokenizer"), _unused(run.out / "generator")
     seed = ["--seed_everything", str(args.seed)]
     shown = ["--out", str(run.out / "shipped"), "--overwrite", "--seed", str(args.seed)]
     run.command("shipped", "sample", "--num", "1", "--grid", "--fps", "15", *shown)
@@ -106,6 +107,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _steps(count: int | None) -> list[str]:
     return [] if count is None else ["--trainer.max_steps", str(count)]
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or where an earlier demo has trained in it, the next one with a number."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], numbered) if not (path / "checkpoints").exists())
 
 
 def _last_checkpoint(folder: Path) -> Path:

@@ -9,33 +9,50 @@ import sys
 import traceback
 import warnings
 from argparse import ArgumentError
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from videoar.callbacks.progress import LineProgress
+from videoar.callbacks.stop_signals import StopSignals
+from videoar.cli.arguments import prepared
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
-from videoar.training.base import check_precision
-from videoar.training.checkpoint_io import SafeCheckpointIO, last_checkpoint
+from videoar.training.base import TrainingModule, check_precision
+from videoar.training.checkpoint import newest_in
+from videoar.training.checkpoint_io import SafeCheckpointIO
 from videoar.training.precision import machine_precision
-from videoar.yaml_files import read_mapping
+from videoar.training.run_folder import (
+    checkpoint_folders,
+    checkpoint_to_load,
+    next_command,
+    refuse_mixture,
+    set_aside,
+)
 
 log = logging.getLogger(__name__)
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 class VideoARCLI(LightningCLI):
-    """LightningCLI with whole-or-absent checkpoints and a progress display that suits where the output goes.
+    """LightningCLI with whole-or-absent checkpoints, run folders that never mix, and an end by signal that loses nothing.
 
-    `model:` names a module (`class_path`) and its arguments; `data:` holds the arguments of MixedDataModule.
+    `model:` names a module (`class_path`) and its arguments; `data:` holds the arguments of MixedDataModule, or names
+    a data module of one's own in the same way.
+
+    Args:
+        words: the command line, for what is said about going on.
     """
+
+    def __init__(self, words: list[str], **kwargs: Any) -> None:
+        self.words, self.stop = words, StopSignals(words)
+        with self.stop.installed():
+            super().__init__(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: what the YAML and the command line say wins over the hyper-parameters in --ckpt_path.
@@ -44,12 +61,11 @@ class VideoARCLI(LightningCLI):
         is an error when they are loaded.
         """
 
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """What the Trainer's method is called with; `--ckpt_path last` is the newest checkpoint, whatever its name."""
-        kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if kwargs.get("ckpt_path") == "last" and (found := last_checkpoint(self.trainer)) is not None:
-            kwargs["ckpt_path"] = str(found)
-        return kwargs
+    @property
+    def root(self) -> Path:
+        """The run's folder: `trainer.default_root_dir`, or outputs/ and what is trained."""
+        given = self._get(self.config_init, "trainer", default={}).get("default_root_dir")
+        return Path(given or Path("outputs") / getattr(self.model, "kind", type(self.model).__name__.lower()))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer of the configuration; what that leaves open is filled in here."""
@@ -63,12 +79,51 @@ class VideoARCLI(LightningCLI):
         if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(TQDMProgressBar() if sys.stderr.isatty() else LineProgress())
         logger = config.get("logger")
-        if logger in (None, True):  # one folder a run: resuming goes on in it
-            logger = TensorBoardLogger(config.get("default_root_dir") or "outputs", name="", version="")
+        if logger in (None, True):  # a fit's folder is its own, so resuming goes on in it; the others count versions
+            fit = self.subcommand == "fit"
+            logger = TensorBoardLogger(str(self.root), name="" if fit else self.subcommand, version="" if fit else None)
+        given = {"plugins": plugins, "callbacks": callbacks, "logger": logger, "default_root_dir": str(self.root)}
         if config.get("precision") is None:
-            kwargs["precision"] = machine_precision(str(config.get("accelerator") or "auto"))
-            log.info("precision %s, which is fast on this machine (trainer.precision)", kwargs["precision"])
-        return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, logger=logger, **kwargs)
+            given["precision"] = machine_precision(str(config.get("accelerator") or "auto"))
+            log.info("precision %s, which is fast on this machine (trainer.precision)", given["precision"])
+        trainer = super().instantiate_trainer(**given, **kwargs)
+        trainer.callbacks.append(self.stop)  # behind the checkpoints, too
+        return trainer
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """What the Trainer's method is called with: the checkpoint found, another run's folder refused.
+
+        Raises:
+            UserError: fit into the folder of another run, or anything else without weights.
+        """
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        fit, given = subcommand == "fit", kwargs.get("ckpt_path")
+        folders = checkpoint_folders(self.trainer) if fit else []
+        path = kwargs["ckpt_path"] = checkpoint_to_load(given, self.root, folders)
+        own = self._get(self.config_init, "trainer", default={}).get("fast_dev_run")
+        if fit and not own:
+            refuse_mixture(self.root, folders, path)
+            if path is None and self.trainer.is_global_zero:
+                set_aside(self.root)
+        if not fit and path is None and not _has_weights(self.model):
+            raise UserError(
+                f"{subcommand} needs trained weights: --ckpt_path with a checkpoint, a run's folder, or `last` for the"
+                f" newest of {self.root}"
+            )
+        return kwargs
+
+    def after_fit(self) -> None:
+        """Say where the weights are and what to do with them."""
+        folders = checkpoint_folders(self.trainer)
+        found = newest_in(*folders)
+        if self.trainer.is_global_zero and found is not None:
+            kind = getattr(self.model, "kind", "")
+            print(f"saved {found}; next: {next_command(kind, self.root, self.words, self.datamodule)}")
+
+
+def _has_weights(model: Any) -> bool:
+    """Whether a module has trained weights without a checkpoint: it begins with another's, or is none of ours."""
+    return not isinstance(model, TrainingModule) or getattr(model, "init_from", None) is not None
 
 
 def run(arguments: list[str]) -> VideoARCLI:
@@ -86,15 +141,16 @@ def run(arguments: list[str]) -> VideoARCLI:
     )
     warnings.filterwarnings("ignore", "LightningCLI's args parameter.*")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls, not of ours
-    for path in _configs(arguments):
-        read_mapping(path)
     strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    words, own_data = prepared(arguments)
     try:
         return VideoARCLI(
-            LightningModule,
-            MixedDataModule,
+            arguments,
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule if own_data else MixedDataModule,
             subclass_mode_model=True,
-            args=arguments,
+            subclass_mode_data=own_data,
+            args=words,
             seed_everything_default=0,
             trainer_defaults={"use_distributed_sampler": False},
             save_config_kwargs={"overwrite": True},
@@ -112,13 +168,6 @@ def run(arguments: list[str]) -> VideoARCLI:
         if "Does not validate" not in str(error):  # jsonargparse wraps what a constructor raises
             raise
         raise UserError(explain(str(error))) from error
-
-
-def _configs(arguments: list[str]) -> list[str]:
-    """The files given as --config FILE, -c FILE or --config=FILE."""
-    after = [value for option, value in pairwise(arguments) if option in ("--config", "-c")]
-    joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(("--config=", "-c="))]
-    return after + joined
 
 
 def _while_resuming(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from videoar.generator.model import VideoAR
 from videoar.metrics.bits import BitAccuracy, CodebookUsage
 from videoar.pretrained import shipped_model
 from videoar.tokenizer.model import VideoTokenizer
-from videoar.training.checkpoint import load_models, load_tokenizer, read_checkpoint
+from videoar.training.checkpoint import load_models, load_tokenizer, model_place, read_checkpoint
 
 
 class ModelTwin:
@@ -92,7 +92,7 @@ def load_twin(path: str | Path) -> ModelTwin:
     Raises:
         UserError: the path is missing, broken, or holds no tokenizer.
     """
-    place = shipped_model(str(path)) or Path(path)
+    place = shipped_model(str(path)) or model_place(path)
     if place.is_file():
         has_generator = read_checkpoint(place, mmap=True).get("videoar", {}).get("kind") == "generator"
     else:

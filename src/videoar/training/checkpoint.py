@@ -27,6 +27,8 @@ from videoar.weights import CONFIG, INDEX, SUMS, check_zip, fitted
 README = "README.md"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 log = logging.getLogger(__name__)
+CHECKPOINTS = "checkpoints"
+"""Where a run's folder keeps its checkpoints."""
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
@@ -60,8 +62,30 @@ def checked_content(content: Any, source: str) -> dict[str, Any]:
     return content
 
 
+def newest_in(*folders: Path) -> Path | None:
+    """The newest checkpoint directly in one of `folders`; None without any. Of two of one moment, last.ckpt."""
+    found = {path for folder in folders for path in folder.glob("*.ckpt") if path.is_file()}
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name == "last.ckpt"), default=None)
+
+
+def model_place(path: str | Path) -> Path:
+    """The path itself, or of a run's folder the newest checkpoint.
+
+    Raises:
+        UserError: a run's folder that has none yet.
+    """
+    place = Path(path)
+    folder = place / CHECKPOINTS
+    if not folder.is_dir():
+        return place
+    found = newest_in(folder)
+    if found is None:
+        raise UserError(f"{place} is the folder of a run that has no checkpoint yet")
+    return found
+
+
 def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
-    """The tokenizer of a .ckpt (of either kind of run), an exported folder, or a name; frozen, eval mode.
+    """The tokenizer of a .ckpt (of either kind of run), a run's or exported folder, or a name; frozen, eval mode.
 
     Args:
         ema: of a tokenizer's run, take the averaged weights rather than the last ones.
@@ -69,7 +93,7 @@ def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
     Raises:
         UserError: the path is missing, broken, or holds no tokenizer.
     """
-    place = Path(path)
+    place = model_place(path)
     if place.is_file():
         content = read_checkpoint(place, mmap=True)
         tokenizer = tokenizer_from(content, str(place), ema)
@@ -79,12 +103,12 @@ def load_tokenizer(path: str | Path, ema: bool = True) -> VideoTokenizer:
 
 
 def load_models(path: str | Path, ema: bool = True) -> tuple[VideoAR, VideoTokenizer]:
-    """Generator and tokenizer of a generator's .ckpt, an exported folder, or a name; frozen, eval mode.
+    """Generator and tokenizer of a generator's .ckpt, a run's or exported folder, or a name; frozen, eval mode.
 
     Raises:
         UserError: the path is missing, broken, holds no generator, or its tokenizer does not belong to it.
     """
-    place = Path(path)
+    place = model_place(path)
     if place.is_file():
         content = read_checkpoint(place, mmap=True)
         if _kind(content, str(place)) != "generator":
@@ -122,7 +146,8 @@ def export(
     Raises:
         UserError: a broken checkpoint, or an `out` that exists and may not be replaced.
     """
-    content, out = read_checkpoint(checkpoint, mmap=True), Path(out)
+    checkpoint, out = model_place(checkpoint), Path(out)
+    content = read_checkpoint(checkpoint, mmap=True)
     replaced = out.exists() and overwrite
     if replaced:
         _check_exported(out)

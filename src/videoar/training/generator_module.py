@@ -81,7 +81,7 @@ class GeneratorModule(TrainingModule):
         self.teaching = from_plain(TeachingConfig, teaching)
         self.optim = from_plain(OptimConfig, optim)
         self.generator: VideoAR | None = None
-        self._wanted, self._tokenizer_path, self._init_from = generator, tokenizer, init_from
+        self._wanted, self._tokenizer_path, self.init_from = generator, tokenizer, init_from
         self._class_names: tuple[str, ...] = ()
         self._origin_checked = False
         self._frozen: list[VideoTokenizer] = []  # a list, so that it is no submodule
@@ -125,7 +125,7 @@ class GeneratorModule(TrainingModule):
         if self.generator is not None:
             self._with_classes(self.generator.config)
             return
-        earlier = load_models(self._init_from, ema=True) if self._init_from is not None else None
+        earlier = load_models(self.init_from, ema=True) if self.init_from is not None else None
         if self._tokenizer_path is not None:
             self._adopt(load_tokenizer(self._tokenizer_path))
         elif earlier is not None:
@@ -138,7 +138,7 @@ class GeneratorModule(TrainingModule):
             config = replace(config, tokenizer_fingerprint=self._frozen[0].fingerprint())
         self.generator = VideoAR(config)
         if earlier is not None:
-            load_strict(self.generator, earlier[0].state_dict(), str(self._init_from))
+            load_strict(self.generator, earlier[0].state_dict(), str(self.init_from))
             self._check_lineage(earlier[0])
         if self._frozen:
             check_pair(self.generator, self._frozen[0])

@@ -69,6 +69,7 @@ class TokenizerModule(TrainingModule):
         self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses, self.tokenizer.config.latent_dim)
         self.latents_dir, self.stored, self._predicted_frames = latents_dir, stored, 0
+        self.init_from = init_from
         self._moving = MovingPSNR(), MovingRatio()
         self.save_hyperparameters(
             {

@@ -14,7 +14,7 @@ ORDER = [
     {"errors"},
     {"files", "motion", "ranges", "yaml_files"},
     {"shipped"},
-    {"hub", "weights"},
+    {"hub", "randomness", "weights"},
     {"pretrained"},
     {"provenance"},
     {"kernels"},

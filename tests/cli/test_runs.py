@@ -75,7 +75,10 @@ def test_a_signal_ends_a_run_with_a_checkpoint_that_goes_on_exactly(place, whole
 
 
 def test_a_signal_before_training_ends_at_once(place, monkeypatch):
-    monkeypatch.setattr(TokenizerModule, "setup", lambda *_: os.kill(os.getpid(), signal.SIGTERM), raising=False)
+    def hit(module, stage):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TokenizerModule, "setup", hit, raising=False)
     with pytest.raises(SystemExit) as stop:
         fit(place, "early")
     assert stop.value.code == 143 and not (place / "early" / "checkpoints").exists()
@@ -83,7 +86,7 @@ def test_a_signal_before_training_ends_at_once(place, monkeypatch):
 
 def test_a_second_run_in_a_folder_is_refused(place, whole):
     config = (place / "whole" / "config.yaml").read_text()
-    with pytest.raises(UserError, match="another run.*--ckpt_path last"):
+    with pytest.raises(UserError, match=r"another run.*--ckpt_path last"):
         fit(place, "whole", "--model.optim.lr", "0.5")
     with pytest.raises(UserError, match="another run"):
         fit(place, "whole", "--ckpt_path", str(place / "elsewhere.ckpt"))
@@ -126,6 +129,14 @@ def test_the_two_models_have_folders_of_their_own(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(["fit", "--config", str(place / "t.yaml"), "--trainer.max_steps", "1"])
     assert (tmp_path / "outputs" / "tokenizer" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_an_observing_callback_changes_no_weight(place, whole):
+    """VideoMetrics builds a feature net before the model is made."""
+    observed = ["--trainer.callbacks+=videoar.callbacks.video_metrics.VideoMetrics", "--trainer.max_steps", "4"]
+    other = fit(place, "observed", *observed)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 def printed(capsys, *arguments):

@@ -119,7 +119,7 @@ def test_as_list():
 
 @pytest.mark.parametrize("given, expected", [([], None), (["--trainer.precision", "64-true"], "64-true")])
 def test_precision_is_the_machines_unless_it_is_given(place, given, expected):
-    cli = start("validate", place, "t", *given)
+    cli = start("fit", place, "t", "--trainer.fast_dev_run", "1", *given)
     assert cli.trainer.precision == (expected or machine_precision("cpu"))
 
 

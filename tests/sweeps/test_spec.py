@@ -122,9 +122,18 @@ def test_files_that_are_no_sweep(tmp_path, capsys, text, match):
     assert cli.main(["sweep", str(tmp_path / "y.yaml")]) == 2
 
 
-def test_a_key_below_a_preset_is_refused(make_sweep, base_config):
-    path = make_sweep(config=base_config, grid={"model.init_args.generator.depth": [2]}, steps={"fit": "fit"})
-    with pytest.raises(UserError, match=r"model.init_args.generator is 'debug' in .*base.yaml"):
+def test_a_preset_is_a_base_that_a_sweep_changes(make_sweep, base_config):
+    """Over the base config's preset, and over one that a weaker layer of the same sweep names."""
+    key = "model.init_args.generator"
+    path = make_sweep(config=base_config, grid={f"{key}.depth": [2]}, steps={"fit": "fit"})
+    assert load_sweep(path).children[0].override["model"]["init_args"]["generator"] == {"depth": 2}
+    path = make_sweep(
+        config=base_config, variants={"xl": {key: "videoar-xl"}}, grid={f"{key}.depth": [2]}, steps={"fit": "fit"}
+    )
+    made = load_sweep(path).children[0].override["model"]["init_args"]["generator"]
+    assert made == {"preset": "videoar-xl", "depth": 2}
+    path = make_sweep(config=base_config, grid={"trainer.precision.depth": [2]}, steps={"fit": "fit"})
+    with pytest.raises(UserError, match=r"trainer.precision is 32 in .*base.yaml"):
         load_sweep(path)
 
 

@@ -128,4 +128,3 @@ def resuming(command: list[str]) -> str:
         del words[at : at + 2]
     words = [word for word in words if not word.startswith("--ckpt_path=")]
     return shlex.join(["videoar", *words, "--ckpt_path", "last"])
-

@@ -40,7 +40,7 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 class VideoARCLI(LightningCLI):
-    """LightningCLI with whole-or-absent checkpoints, run folders that never mix, and an end by signal that loses nothing.
+    """LightningCLI with whole-or-absent checkpoints, run folders that never mix, and stops that lose nothing.
 
     `model:` names a module (`class_path`) and its arguments; `data:` holds the arguments of MixedDataModule, or names
     a data module of one's own in the same way.

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videoar.errors import UserError
+from videoar.randomness import stream_untouched
 
 PerceptualName = Literal["lpips_vgg", "lpips_alex", "multiscale_gradient", "none"]
 MIN_SIDE = 32
@@ -124,6 +125,7 @@ def _backbone_file(net: str, weights_path: str | None) -> Path:
     return path
 
 
+@stream_untouched()
 def _build_lpips(net: str, backbone: Path) -> nn.Module:
     """The lpips package's network, its calibrated layers, and the backbone's weights from a file; frozen."""
     import lpips  # heavy, and only needed by this loss

@@ -22,24 +22,39 @@ def nest(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`: mappings merge, everything else (lists too) is replaced."""
+    """`base` with the values of `over`: mappings merge, everything else (lists too) is replaced.
+
+    A preset is the mapping that it stands for: fields over `generator: debug` give `{preset: debug, …}`.
+    """
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+        before = {"preset": merged[key]} if is_preset(key, merged.get(key)) else merged.get(key)
+        both = isinstance(value, dict) and isinstance(before, dict)
+        merged[key] = merge(before, value) if both else value
     return merged
+
+
+def is_preset(key: str, value: Any) -> bool:
+    """Whether a configuration's `key: value` names a preset of a model."""
+    if key not in ("tokenizer", "generator") or not isinstance(value, str):
+        return False
+    from videoar.training.presets import NAMES  # loads torch, so only where a name asks for it
+
+    return value in NAMES[key]
 
 
 def dotted(key: str, base: dict[str, Any], where: str) -> None:
     """Check that a dotted key can be set in `base`: nothing on its way is a plain value.
 
     Raises:
-        UserError: `a.b` where the base says `a: some-preset`, whose fields jsonargparse would not keep.
+        UserError: `a.b` where the base says `a: value`, and the value is no preset with fields to change.
     """
     inner: Any = base
     words = key.split(".")
     for i, word in enumerate(words[:-1]):
         inner = inner.get(word) if isinstance(inner, dict) else None
+        if is_preset(word, inner):
+            return
         if inner is not None and not isinstance(inner, dict):
             path = ".".join(words[: i + 1])
             raise UserError(f"{key} cannot be set: {path} is {inner!r} in {where}; write that value out as a mapping")

@@ -107,22 +107,6 @@ def newest(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def last_checkpoint(trainer: Trainer) -> Path | None:
-    """The newest checkpoint of a run, whatever its name; None if there is none yet.
-
-    Lightning's own `last` sees only files called last*.ckpt, and begins a run anew that has step=….ckpt.
-    """
-    folders = {folder for callback in trainer.checkpoint_callbacks if (folder := _folder(callback, trainer))}
-    found = newest(path for folder in folders for path in Path(folder).glob("*.ckpt"))
-    return found[0] if found else None
-
-
-def _folder(callback: Any, trainer: Trainer) -> str | None:
-    if not isinstance(callback, ModelCheckpoint):
-        return getattr(callback, "dirpath", None)
-    return callback._ModelCheckpoint__resolve_ckpt_dir(trainer)  # type: ignore[attr-defined]
-
-
 def save_when_due(trainer: Trainer) -> None:
     """Save for every ModelCheckpoint whose `train_time_interval` has passed.
 

@@ -19,6 +19,7 @@ from videoar.generator.conditioning import Condition, batch_condition
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.generator.visibility import draw_frame_keep
 from videoar.losses.bitwise import BitwiseLoss, bitwise_loss
+from videoar.randomness import seeded_weights
 from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
@@ -136,7 +137,8 @@ class GeneratorModule(TrainingModule):
             check_condition(config.condition)
         if self._frozen:
             config = replace(config, tokenizer_fingerprint=self._frozen[0].fingerprint())
-        self.generator = VideoAR(config)
+        with seeded_weights():
+            self.generator = VideoAR(config)
         if earlier is not None:
             load_strict(self.generator, earlier[0].state_dict(), str(self.init_from))
             self._check_lineage(earlier[0])

@@ -1,9 +1,9 @@
 """A run's folder: where its checkpoints lie, which is the newest, and that no second run is mixed into it.
 
-    runs/generator/           --trainer.default_root_dir
-      config.yaml  events…    of the training
-      checkpoints/last.ckpt   and the others that ModelCheckpoint keeps
-      validate/version_0/     of `videoar validate`, and so for test and predict
+runs/generator/           --trainer.default_root_dir
+  config.yaml  events…    of the training
+  checkpoints/last.ckpt   and the others that ModelCheckpoint keeps
+  validate/version_0/     of `videoar validate`, and so for test and predict
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from videoar.data.latents import write_bits, write_latent
 from videoar.errors import UserError
 from videoar.losses.adversarial import adaptive_weight
 from videoar.metrics.moving import MovingPSNR, MovingRatio
+from videoar.randomness import seeded_weights
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
@@ -64,9 +65,10 @@ class TokenizerModule(TrainingModule):
         self.optim = from_plain(OptimConfig, optim)
         self.discriminator_optim = from_plain(OptimConfig, discriminator_optim)
         critic = from_plain(DiscriminatorConfig, discriminator)
-        self.tokenizer = _make_tokenizer(tokenizer, init_from)
+        with seeded_weights():
+            self.tokenizer = _make_tokenizer(tokenizer, init_from)
+            self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
-        self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
         self.objective = TokenizerObjective(self.losses, self.tokenizer.config.latent_dim)
         self.latents_dir, self.stored, self._predicted_frames = latents_dir, stored, 0
         self.init_from = init_from

@@ -6,10 +6,12 @@ from typing import Any
 
 from videoar.errors import UserError
 from videoar.metrics.features.base import FeatureNet
+from videoar.randomness import stream_untouched
 
 NETS = ("i3d", "videomae", "atari")
 
 
+@stream_untouched()
 def load_features(spec: str, resize: str | None = None, eps: float = 1e-3, download: bool = False) -> FeatureNet:
     """Load a feature net from `NAME` or `NAME:SOURCE`.
 

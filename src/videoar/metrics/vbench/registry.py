@@ -14,6 +14,7 @@ from videoar.metrics.vbench.base import Backbone, VBenchDimension
 from videoar.metrics.vbench.consistency import BackgroundConsistency, SubjectConsistency
 from videoar.metrics.vbench.motion import DynamicDegree, MotionSmoothness, TemporalFlickering
 from videoar.metrics.vbench.quality import AestheticQuality, ImagingQuality
+from videoar.randomness import stream_untouched
 
 SUBSTITUTES = {
     "motion_smoothness": "ffmpeg: FFmpeg's minterpolate for AMT-S",
@@ -113,6 +114,7 @@ STAND_INS = ("ffmpeg", "atari", "none")
 """What may stand in for VBench's own networks."""
 
 
+@stream_untouched()
 def make_dimensions(
     names: Sequence[str] = QUALITY, weights: Weights | None = None, substitutes: Sequence[str] = ("ffmpeg",)
 ) -> Dimensions:

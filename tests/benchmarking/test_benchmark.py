@@ -1,6 +1,7 @@
 """`videoar benchmark`: what is counted agrees with arithmetic, and one run of the command says where it comes from."""
 
 import importlib.util
+import io
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import nn
 
 from videoar import kernels
@@ -126,7 +128,14 @@ def test_a_benchmark_from_python(tiny, tmp_path):
     (figure,) = result.figures
     assert figure.timing.name == "quantize" and figure.rate > 0
     assert result.content["settings"]["without"] == ["linear"] and result.content["settings"]["batch"] == 1
-    assert json.loads(result.save(tmp_path).read_text())["figures"].keys() == {"quantiser/quantize"}
+    path = result.save(tmp_path)
+    assert json.loads(path.read_text())["figures"].keys() == {"quantiser/quantize"} and result.save(tmp_path) == path
+    result.content["settings"]["batch"] = 2
+    assert result.save(tmp_path) != path and path.is_file()  # another benchmark replaces nothing
+    lines = io.StringIO()
+    Console(file=lines, width=80).print(result.table(80))
+    (row,) = [line for line in lines.getvalue().splitlines() if "quantiser/quantize" in line]
+    assert f"{figure.timing.median_ms:.4g}" in row and f"{figure.unit}/s" in row
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,13 @@ def place(tmp_path_factory):
         coarse = torch.randn(1, 3, 5, 4, 4, generator=rng)
         video = torch.nn.functional.interpolate(coarse, (5, 32, 32), mode="trilinear")[0].tanh()
         write_mp4(folder / "clips" / ("pong", "breakout")[i % 2] / f"{i}.mp4", video, fps=8)
-    common = {"max_steps": 2, "max_epochs": -1, "accelerator": "cpu", "enable_model_summary": False}
+    common = {
+        "max_steps": 2,
+        "max_epochs": -1,
+        "accelerator": "cpu",
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+    }
     common |= {"num_sanity_val_steps": 0, "limit_val_batches": 0}
     common["callbacks"] = [{"class_path": KEEP, "init_args": {"save_last": True, "every_n_train_steps": 1}}]
     data = {"stage": {"resolution": 16, "frames": 5, "batch_size": 2}, "loading": {"workers": 0}}
@@ -117,7 +123,10 @@ def test_as_list():
     assert as_list(None) == [] and as_list("x") == ["x"] and as_list((1, 2)) == [1, 2]
 
 
-@pytest.mark.parametrize("given, expected", [([], None), (["--trainer.precision", "64-true"], "64-true")])
+OTHER = "bf16-mixed" if machine_precision("cpu") == "32-true" else "32-true"
+
+
+@pytest.mark.parametrize("given, expected", [([], None), (["--trainer.precision", OTHER], OTHER)])
 def test_precision_is_the_machines_unless_it_is_given(place, given, expected):
     cli = start("fit", place, "t", "--trainer.fast_dev_run", "1", *given)
     assert cli.trainer.precision == (expected or machine_precision("cpu"))

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,17 @@ def plain(figure: Figure) -> dict[str, Any]:
 
 
 def save(content: dict[str, Any], folder: str | Path) -> Path:
-    """Write the report as JSON, named by device, torch and commit."""
+    """Write the report as JSON, named by device, torch, commit, preset, and a digest of the settings and cases.
+
+    The same benchmark of the same commit replaces its file, another one never does.
+    """
     device = content["machine"]["device"]
     if content["machine"]["cuda"] is None:
         device = f"cpu {content['machine']['processor']} {device.split(',')[-1]}"
     words = [device, f"torch {content['versions']['torch']}", content["commit"].removesuffix("+changes")[:8]]
-    name = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-").lower() for word in words)
+    asked = json.dumps([content["settings"], sorted(content["figures"])], sort_keys=True, default=str)
+    words += [str(content["settings"].get("preset", "")), sha256(asked.encode()).hexdigest()[:6]]
+    name = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-").lower() for word in words if word)
     with atomic_path(Path(folder) / f"{name}.json") as path:
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return Path(folder) / f"{name}.json"
@@ -163,13 +169,22 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def table(figures: list[Figure], roofs: dict[str, Roofline]) -> Any:
-    """One rich table: every figure beside what the device reached on a matrix product and a copy."""
+WIDE = 180
+"""Characters a line from which the whole table fits."""
+
+
+def table(figures: list[Figure], roofs: dict[str, Roofline], width: int = WIDE) -> Any:
+    """One rich table: every figure beside what the device reached on a matrix product and a copy.
+
+    Below WIDE characters (80 in a pipe) only what is read first; everything is in the JSON.
+    """
     from rich.table import Table
 
     reached = "{}: matmul {:,.0f} GFLOP/s, copy {:,.0f} GB/s"
     title = " · ".join(reached.format(name, roof.tflops * 1e3, roof.gigabytes) for name, roof in roofs.items())
     shown = Table(title=title)
+    if width < WIDE:
+        return _narrow(shown, figures)
     for column in ("suite", "case", "dtype", "shapes"):
         shown.add_column(column)
     for column in ("median ms", "p10–p90", "rate", "GFLOP", "MB", "GFLOP/s", "of matmul", "of roofline", "peak MiB"):
@@ -182,6 +197,18 @@ def table(figures: list[Figure], roofs: dict[str, Roofline]) -> Any:
             f"{t.tflops * 1e3:,.0f}" if f.flops else "–", percent(f.of_matmul), percent(t.roofline_share),
             "–" if f.peak_mib is None else f"{f.peak_mib:,.0f}",
         )  # fmt: skip
+    return shown
+
+
+def _narrow(shown: Any, figures: list[Figure]) -> Any:
+    for column in ("case", "dtype"):
+        shown.add_column(column, no_wrap=True)
+    for column in ("median ms", "rate", "matmul", "roofline"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for f in figures:
+        t, dtype = f.timing, f.dtype.replace("bfloat", "bf").replace("float", "fp")
+        of = percent(f.of_matmul), percent(t.roofline_share)
+        shown.add_row(f"{f.suite}/{t.name}", dtype, f"{t.median_ms:.4g}", f"{f.rate:,.4g} {f.unit}/s", *of)
     return shown
 
 

@@ -12,7 +12,7 @@ import torch
 
 from videoar import kernels
 from videoar.benchmarking import timing
-from videoar.benchmarking.measure import Figure, ceilings, report, run_cases, save, table
+from videoar.benchmarking.measure import WIDE, Figure, ceilings, report, run_cases, save, table
 from videoar.benchmarking.setting import Setting
 from videoar.benchmarking.suites import SUITES
 from videoar.benchmarking.timing import Roofline
@@ -32,12 +32,12 @@ class Result:
     ceilings: dict[str, Roofline]
     content: dict[str, Any]
 
-    def table(self) -> Any:
-        """The figures as a rich table."""
-        return table(self.figures, self.ceilings)
+    def table(self, width: int = WIDE) -> Any:
+        """The figures as a rich table that fits a line of `width` characters."""
+        return table(self.figures, self.ceilings, width)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the content as JSON, named by device, torch and commit."""
+        """Write the content as JSON, under a name of its own (`measure.save`)."""
         return save(self.content, folder)
 
 

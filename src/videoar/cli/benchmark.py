@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     how = {"cases": args.case or (), "without": args.without, "budget": args.budget, "cpu_time": args.cpu_time}
     result = run_benchmark(setting, suites, **how)
     console, machine = Console(), result.content["machine"]
-    console.print(result.table())
+    console.print(result.table(console.width))
     console.print(f"{machine['processor']} · {machine['device']} · {machine['clock']}")
     print(f"wrote {result.save(args.out)}")
     return 0

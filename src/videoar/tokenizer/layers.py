@@ -67,8 +67,11 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, paddi
     """`F.conv3d`; in float32 on a CPU with what torch's own choice misses there (docs/performance.md).
 
     Without gradients one small clip goes to oneDNN directly, up to 10x faster; training on clips takes
-    `PlainWeightGradient`.
+    `PlainWeightGradient`. Single frames train on a CPU as images: faster, and oneDNN's bfloat16 weight gradient of a
+    3D convolution on them writes beyond its memory on CPUs with AMX ("double free or corruption").
     """
+    if x.device.type == "cpu" and x.shape[2] == weight.shape[2] == 1 and torch.is_grad_enabled():
+        return F.conv2d(x.squeeze(2), weight.squeeze(2), bias, stride[1:], padding[1:]).unsqueeze(2)
     x, weight = x.contiguous(memory_format=CHANNELS_LAST), weight.contiguous(memory_format=CHANNELS_LAST)
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not plain or torch.compiler.is_compiling() or not mkldnn.is_available() or not enabled("conv3d"):

@@ -21,7 +21,7 @@ def prepared(arguments: list[str]) -> tuple[list[str], bool]:
         UserError: a --config that is no file or no YAML.
     """
     pairs = list(_options(arguments))
-    configs = {value: read_mapping(value) for option, value in pairs if option == "--config"}
+    configs = {value: read_mapping(value) for option, value in pairs if option == "--config" and value}
     argument = "generator" if "GeneratorModule" in _class_of("model", pairs, configs) else "tokenizer"
     words = []
     for option, value in pairs:

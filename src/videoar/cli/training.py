@@ -87,7 +87,7 @@ class VideoARCLI(LightningCLI):
             given["precision"] = machine_precision(str(config.get("accelerator") or "auto"))
             log.info("precision %s, which is fast on this machine (trainer.precision)", given["precision"])
         trainer = super().instantiate_trainer(**given, **kwargs)
-        trainer.callbacks.append(self.stop)  # behind the checkpoints, too
+        trainer.callbacks.append(self.stop)  # type: ignore[attr-defined]  # behind the checkpoints, too
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -29,8 +29,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         before = {"preset": merged[key]} if is_preset(key, merged.get(key)) else merged.get(key)
-        both = isinstance(value, dict) and isinstance(before, dict)
-        merged[key] = merge(before, value) if both else value
+        merged[key] = merge(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
     return merged
 
 

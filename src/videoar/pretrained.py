@@ -69,7 +69,7 @@ class Pretrained(PyTorchModelHubMixin):
     part: ClassVar[str]
     config: Any
 
-    def save_pretrained(  # type: ignore[override]  # the mixin takes any keyword
+    def save_pretrained(  # the mixin takes any keyword
         self, save_directory: str | Path, max_shard_size: str = "5GB", *, push_to_hub: bool = False, **upload: Any
     ) -> str | None:
         """Write `config.json`, the weights and their checksums to a folder; each file appears whole or not at all.
@@ -141,7 +141,7 @@ class Pretrained(PyTorchModelHubMixin):
         write_sums(save_directory)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # the mixin takes any keyword
+    def from_pretrained(  # the mixin takes any keyword
         cls, pretrained_model_name_or_path: str | Path, *, dtype: torch.dtype | None = None, **hub: Any
     ) -> Self:
         """Load a model in eval mode from a folder, a shipped name such as `videoar-atari`, or the Hugging Face hub.

@@ -18,6 +18,7 @@ from videoar.evaluation.evaluate import evaluate
 from videoar.evaluation.folders import Skips, VideoFolder, pair_names
 from videoar.evaluation.plan import Options
 from videoar.evaluation.protocol import Protocol, names
+from videoar.evaluation.report import better_of
 from videoar.metrics.features.atari import AtariFeatures
 from videoar.metrics.features.base import FeatureNet, weights_sha256
 from videoar.metrics.frechet import Moments, frechet_distance
@@ -62,11 +63,17 @@ def test_the_named_protocols_of_the_issue_are_there() -> None:
     assert {"plain", "atari", "videoar", "styleganv", "latte", "larp", "tats", "magvit"} <= set(names())
 
 
+def test_which_way_a_metric_gets_better() -> None:
+    assert better_of("bit_usage/dead_bits/scale_1") == better_of("fvd") == "lower"
+    assert better_of("moving_ratio") == "nearer 1" and better_of("accuracy/all") == better_of("psnr") == "higher"
+
+
 def test_overrides_and_mistakes(tmp_path: Path) -> None:
     base = Protocol.load("videoar")
     changed = base.with_({"frames": 17})
     assert changed.frames == 17 and changed.digest() != base.digest()
     assert base.with_({"description": "other words"}).digest() == base.digest()
+    assert base.with_({"size": 64}).size == (64, 64)
     for change, said in (
         ({"frame": 17}, "unknown protocol key 'frame'"),
         ({"frames": 0}, "at least 1"),

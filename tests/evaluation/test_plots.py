@@ -12,7 +12,8 @@ def test_plots_draw_what_they_are_given(tmp_path: Path) -> None:
     panels = drift.axes
     assert [len(panel.lines) for panel in panels] == [2, 1]
     assert list(panels[0].lines[1].get_ydata()) == [1.5, 1.0] and list(panels[0].lines[0].get_xdata()) == [1, 2]
-    assert panels[0].get_ylim()[0] == 0
+    assert panels[0].get_ylim() == (0, pytest.approx(2.3)), "room above the highest point"
+    assert drift.get_suptitle()
     scales = scale_accuracy_plot([10, 20], [[0.9, 0.6], [0.95, 0.7]])
     assert [list(line.get_ydata()) for line in scales.axes[0].lines[:2]] == [[0.9, 0.95], [0.6, 0.7]]
     fvd = fvd_plot({"run": ([1, 2, 3], [300.0, 200.0, 150.0])})

@@ -56,10 +56,13 @@ def drift_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         for label, measured in curves.items():
             if name in measured:
                 panel.plot(range(1, len(measured[name]) + 1), measured[name], marker=".", label=label)
+        panel.margins(y=0.15)
         if name != "psnr":
-            panel.set_ylim(bottom=0)  # so that a small change looks small
+            top = max(value for measured in curves.values() for value in measured.get(name, ()))
+            panel.set_ylim(0, 1.15 * top if top > 0 else 1)  # from 0, so that a small change looks small
         panel.set_ylabel(UNITS.get(name, name), fontsize=8)
         panel.grid(alpha=0.3)
+    figure.suptitle("Drift over the frames of a video", fontsize=10)
     panels[-1].set_xlabel("frame")
     if len(curves) > 1:
         panels[0].legend(fontsize=8)

@@ -80,10 +80,11 @@ class Protocol:
     """Independent generations (several --fake folders) that the protocol averages over."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.size, int) and not isinstance(self.size, bool):
+            object.__setattr__(self, "size", (self.size, self.size))
         self._check_kinds()
         if self.size is not None:
-            side = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-            object.__setattr__(self, "size", side)
+            object.__setattr__(self, "size", tuple(self.size))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"protocol {self.name}: {name} is {getattr(self, name)!r}, not {' or '.join(choices)}")

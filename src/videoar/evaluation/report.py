@@ -29,7 +29,13 @@ BETTER = {
     "moving_psnr": "higher",
     "psnr": "higher",
     "ssim": "higher",
+    "dead_bits": "lower",
 }
+
+
+def better_of(name: str) -> str:
+    """Which way a metric such as `fvd` or `bit_usage/dead_bits/scale_1` gets better."""
+    return next((BETTER[part] for part in name.split("/") if part in BETTER), "higher")
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ class Report:
         counts = self.runs[0].counts
         lines = ["| metric | value | better |", "|---|---|---|"]
         for name, (value, spread) in self.values().items():
-            better = BETTER.get(name, "higher")
+            better = better_of(name)
             lines.append(f"| {name} | {_number(value)}{'' if spread is None else f' ± {_number(spread)}'} | {better} |")
         lines += self._class_table()
         sides = ", ".join(f"{counts[s]} {w}" for s, w in (("real", "real"), ("fake", "generated")) if s in counts)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def _tensor(given: Pixels) -> Tensor:
         return given
     if isinstance(given, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(given))
-    images = list(given) if isinstance(given, (list, tuple)) else [given]
+    images: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
     if not images or not all(hasattr(image, "convert") and image.size == images[0].size for image in images):
         raise UserError("an image or clip is a tensor, an array, a PIL image or a list of PIL images of one size")
     frames = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))

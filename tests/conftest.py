@@ -102,6 +102,21 @@ def debug_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], tuple[int, str]]:
+    """Runs one command line in this process: (exit code, stderr), wherever the code comes from."""
+    from videoar.cli.main import main
+
+    def run(arguments: Sequence[str]) -> tuple[int, str]:
+        try:
+            code = main(list(arguments))
+        except SystemExit as stop:  # a parser's own way out
+            code = int(stop.code or 0)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
 def clips() -> Callable[..., list[dict[str, Any]]]:
     """Makes batches of clips."""
     return make_clips

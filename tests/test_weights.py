@@ -143,11 +143,12 @@ def test_a_mistyped_path_asks_no_hub(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr("videoar.pretrained.snapshot_download", asked)
     monkeypatch.chdir(tmp_path)
+    said = "hf://user/model|is a training checkpoint: videoar.load_models reads it"
     for load in (load_models, load_tokenizer):
-        with pytest.raises(UserError, match="hf://user/model"):
+        with pytest.raises(UserError, match=said):
             load(name)
     (tmp_path / "outputs").mkdir()
-    with pytest.raises(UserError, match="hf://user/model"):
+    with pytest.raises(UserError, match=said):
         VideoAR.from_pretrained(name)
 
 

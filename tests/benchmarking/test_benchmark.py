@@ -22,7 +22,6 @@ from videoar.benchmarking.timing import Roofline, Workload, nbytes
 from videoar.cli import benchmark
 from videoar.cli import main as cli
 from videoar.data.writers import write_mp4
-from videoar.errors import UserError
 from videoar.tokenizer.layers import conv3d
 
 CPU = torch.device("cpu")
@@ -145,24 +144,22 @@ def test_a_benchmark_from_python(tiny, tmp_path):
         (["--frames", "6"], "6 frames are not 1 + 4·n"),
         (["--size", "30"], "sides that 16 divides"),
         (["--size", "32", "32", "32"], "one or two numbers"),
-        (["--budget", "0"], "--budget more than 0"),
+        (["--budget", "0"], "--budget: must be a number above 0"),
         (["--guidance", "much"], "guidance 'much' is not"),
-        (["--depth", "0"], "at least one block, got depth 0"),
+        (["--depth", "0"], "--depth: must be a whole number from 1"),
         (["--case", "latent"], "no case of sampling is called latent"),
     ],
 )
-def test_bad_options(options, match, capsys):
-    assert cli.main(["benchmark", "--suite", "sampling", "--device", "cpu", "--preset", "debug", *options]) == 2
-    err = capsys.readouterr().err
-    assert match in err and err.count("\n") == 1
+def test_bad_options(options, match, command_line):
+    fixed = ["benchmark", "--suite", "sampling", "--device", "cpu", "--preset", "debug"]
+    code, err = command_line([*fixed, *options])
+    assert code == 2 and match in err and err.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_missing_gpu_is_said():
-    from videoar.cli.benchmark import _device
-
-    with pytest.raises(UserError, match="sees no CUDA device"):
-        _device("cuda:0")
+def test_a_missing_gpu_is_said(command_line):
+    code, err = command_line(["benchmark", "--device", "cuda:0"])
+    assert code == 2 and "this machine has no device 'cuda:0'" in err and err.count("\n") == 1
 
 
 def test_the_gpu_suite_runs_at_tiny_sizes(tmp_path, capsys):

@@ -149,7 +149,7 @@ def test_a_check_that_fails_leaves_the_lists_alone(clips):
     with pytest.raises(UserError, match="none of 3 files can be used, the lists are left as they were; a"):
         check_folder(clips, patience=1e-9, workers=1)
     assert (clips / "manifest.csv").read_bytes() == before
-    with pytest.raises(UserError, match="patience 0 must be positive"):
+    with pytest.raises(UserError, match="patience must be a number above 0"):
         Reading(isolate=True, patience=0)
 
 

@@ -189,17 +189,16 @@ def test_official_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--fake", "x", "--real", "y", "--set", "frames"], "--set takes KEY=VALUE"),
         (["--fake", "x", "--real", "y", "--set", "frames=many"], "frames must be a whole number"),
         (["--fake", "x", "--real", "y", "--features", "i3d:none.pt"], "no file at none.pt"),
-        (["--fake", "x", "--real", "y", "--batch", "0"], "--batch must be at least 1"),
-        (["--fake", "x", "--real", "y", "--max-skipped", "2"], "--max-skipped is a share"),
+        (["--fake", "x", "--real", "y", "--batch", "0"], "--batch: must be a whole number from 1"),
+        (["--fake", "x", "--real", "y", "--max-skipped", "2"], "--max-skipped: must be a number from 0 to 1"),
         (["--fake", "x", "--vbench", "color"], "unknown dimension 'color'"),
         (["--fake", "x", "--generate", "m"], "--generate needs --prompts"),
         (["--vbench-results", "nowhere"], "no folder of VBench results"),
     ],
 )
 def test_mistakes_are_one_line(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], said: str, command_line: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["evaluate", *arguments]) == 2
-    error = capsys.readouterr().err.strip()
-    assert said in error and len(error.splitlines()) == 1
+    code, error = command_line(["evaluate", *arguments])
+    assert code == 2 and said in error and error.count("\n") == 1

@@ -76,7 +76,7 @@ def test_overrides_and_mistakes(tmp_path: Path) -> None:
     assert base.with_({"size": 64}).size == (64, 64)
     for change, said in (
         ({"frame": 17}, "unknown protocol key 'frame'"),
-        ({"frames": 0}, "at least 1"),
+        ({"frames": 0}, "frames must be a whole number from 1"),
         ({"crop": "x"}, "crop"),
     ):
         with pytest.raises(UserError, match=said):

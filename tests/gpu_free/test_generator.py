@@ -28,8 +28,8 @@ def test_attention_is_bfloat16_and_the_residual_stream_float32(gpu, condition):
                 attention,
                 lambda q, k, v, **rest: calls.append((q.dtype, k.dtype, v.dtype)) or original(q, k, v, **rest),
             )
-            tokens = torch.zeros(2, 3 * PYRAMID.length, 16, device="cuda")
+            tokens = torch.zeros(2, 3 * PYRAMID.length, model.config.context_features, device="cuda")
             logits = model(tokens, values, PYRAMID, 3)
     assert set(seen) == {FULL}, "what a block adds to, and RoPE's cos and sin"
     assert set(calls) == {(LOW, LOW, LOW)} and len(calls) == len(model.blocks)
-    assert logits.shape == tokens.shape and logits.is_cuda
+    assert logits.shape == (*tokens.shape[:2], model.config.latent_dim) and logits.is_cuda

@@ -61,7 +61,7 @@ def test_turned_off_it_is_torch_s():
 def test_the_generator_s_loss_and_gradients_stay(window):
     torch.manual_seed(2)
     model = VideoAR(GeneratorConfig.preset("debug", window=window))
-    tokens = torch.randn(2, PYRAMID.sequence_length(FRAMES), 16)
+    tokens = torch.randn(2, PYRAMID.sequence_length(FRAMES), model.config.context_features)
     keep = draw_frame_keep(2, FRAMES, 0.3, torch.Generator().manual_seed(3))
 
     def run():

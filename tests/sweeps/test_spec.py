@@ -113,7 +113,7 @@ def test_bad_yaml_is_one_line(make_sweep, tmp_path, capsys, changes, match):
 
 @pytest.mark.parametrize(
     "text, match",
-    [("a: [", "no valid YAML"), ("- a", "must hold a mapping"), ("a: 1\na: 2", "key 'a' comes twice")],
+    [("a: [", "line 1: "), ("- a", "holds a list where names"), ("a: 1\na: 2", "key 'a' comes twice")],
 )
 def test_files_that_are_no_sweep(tmp_path, capsys, text, match):
     (tmp_path / "x.yaml").write_text(text)

@@ -101,17 +101,17 @@ def test_scales_and_frames_limit_the_work(video, model, tmp_path):
     ("changes", "message"),
     [
         ({"--scales": "9"}, "scales 9: these frames have"),
-        ({"--chunk": "0"}, "--chunk must be at least 1, got 0"),
-        ({"--model": "nowhere"}, "nowhere is no folder"),
+        ({"--chunk": "0"}, "--chunk: must be a whole number from 1"),
+        ({"--model": "nowhere"}, "nowhere is neither"),
         ({"input": "none.mp4"}, "none.mp4: no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(video, model, tmp_path, capsys, changes, message):
+def test_bad_input_is_one_line_and_writes_nothing(video, model, tmp_path, command_line, changes, message):
     options = {"--model": str(model)} | {key: value for key, value in changes.items() if key != "input"}
     source = tmp_path / changes["input"] if "input" in changes else video
-    code = call("reconstruct", source, tmp_path / "out.mp4", *(part for pair in options.items() for part in pair))
-    errors = capsys.readouterr().err.strip()
-    assert code == 2 and message in errors and "\n" not in errors
+    asked = (part for pair in options.items() for part in pair)
+    code, errors = command_line(["reconstruct", str(source), str(tmp_path / "out.mp4"), *asked])
+    assert code == 2 and message in errors and errors.count("\n") == 1
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 

@@ -116,9 +116,10 @@ class ClassCondition(nn.Module):
         """
         if not isinstance(values, Tensor):
             values = torch.tensor([self._index(value) for value in values])
-        if values.device.type != "cpu":
+        elif values.device.type != "cpu":
             return values
-        self.check(values)
+        else:
+            self.check(values)
         return sent(values, self.embedding.weight.device)
 
     def check(self, values: Tensor) -> None:

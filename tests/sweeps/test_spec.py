@@ -99,7 +99,7 @@ def test_merge_and_yaml(tmp_path):
         ({"collect": {"x": {"scalar": "a", "key": "b"}}}, "`collect` of 'x' has no key"),
         ({"collect": {"x": {"scalar": "a", "pick": "best"}}}, "`pick` of 'x' is last, min or max"),
         ({"collect": {"x": {"seconds": "fit"}}}, "there is no step 'fit'"),
-        ({"config": "nowhere.yaml"}, "no file nowhere.yaml"),
+        ({"config": "nowhere.yaml"}, "no such file: nowhere.yaml"),
         ({"jobs": 0}, "`jobs` must be a number from 1"),
         ({"launcher": "cloud"}, "unknown launcher 'cloud'; there are process, local, slurm"),
     ],

@@ -102,7 +102,7 @@ def test_scales_and_frames_limit_the_work(video, model, tmp_path):
     [
         ({"--scales": "9"}, "scales 9: these frames have"),
         ({"--chunk": "0"}, "--chunk: must be a whole number from 1"),
-        ({"--model": "nowhere"}, "nowhere is neither"),
+        ({"--model": "nowhere"}, "no checkpoint or model at nowhere"),
         ({"input": "none.mp4"}, "none.mp4: no such file"),
     ],
 )

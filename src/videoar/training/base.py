@@ -284,7 +284,7 @@ class TrainingModule(LightningModule):
             self.ema.load_state_dict(checkpoint["ema"])
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"this is no whole checkpoint of a {self.kind}: {error!r}") from error
-        check_values(checkpoint["state_dict"], "the checkpoint")
+        check_values(checkpoint.get("state_dict", {}), "the checkpoint")  # a sharded strategy has taken it out
 
     def _check_config(self, saved: dict[str, Any]) -> None:
         own = plain(self.network.config)

@@ -36,7 +36,8 @@ class Range:
         """Whether a value is such a number (True and False are none)."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             return False
-        return math.isfinite(value) and self.low <= value <= self.high and not (self.open_low and value == self.low)
+        finite = isinstance(value, int) or math.isfinite(value)  # a whole number may be too large for a float
+        return finite and self.low <= value <= self.high and not (self.open_low and value == self.low)
 
     def check(self, name: str, value: Any) -> None:
         """Raise UserError unless `value` belongs to the range; the message names it `name`."""

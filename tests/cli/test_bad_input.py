@@ -155,7 +155,7 @@ def test_every_number_has_a_range():
     assert {kind for _, _, kind in typed_options()}.isdisjoint({int, float})
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(typed_options()).flatmap(lambda o: st.tuples(st.just(o), invalid(o[2]))))
 def test_an_invalid_value_of_any_option_is_one_line_that_names_it(case):
     (path, option, _), text = case

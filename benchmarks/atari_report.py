@@ -12,8 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from videoar.evaluation.plots import save_figure
-from videoar.sweeps.collect import read_scalars
+from videoar.evaluation.plots import curves_plot
+from videoar.figures import save_figure
+from videoar.training.logs import read_scalars
 
 CURVES = {
     "tokenizer": ("val/psnr", "val/motion_ratio", "val/temporal_error", "train/loss"),
@@ -31,7 +32,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     runs = {"tokenizer": args.sweep / "prepare" / "tokenizer", "generator": args.sweep / "seed0"}
     scalars = {name: read_scalars(folder) for name, folder in runs.items()}
-    plot(scalars, args.out / "curves.png")
+    save_figure(curves_plot(scalars, CURVES, columns=4), args.out / "curves.png")
     states = {name: load(args.sweep / name / "state.json") for name in ("prepare", "seed0")}
     report = {
         "seconds": {step: s for state in states.values() for step, s in state["seconds"].items()},
@@ -60,20 +61,6 @@ def renamed(text: str, pairs: list[str]) -> str:
     for old, new in (pair.split("=", 1) for pair in pairs):
         text = text.replace(old, new)
     return text
-
-
-def plot(scalars: dict[str, Any], path: Path) -> None:
-    """The runs' curves: training faint, validation as points."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(16, 6), layout="constrained")
-    for axes, (name, tags) in zip(figure.subplots(2, 4), CURVES.items()):
-        for axis, tag in zip(axes, tags):
-            curve = scalars[name].get(tag, {})
-            axis.plot(list(curve), list(curve.values()), linewidth=1, marker="." if tag.startswith("val") else "")
-            axis.set(title=f"{name}: {tag}", xlabel="batches")
-            axis.grid(alpha=0.3)
-    save_figure(figure, path)
 
 
 def last(curves: dict[str, dict[int, float]], prefixes: tuple[str, ...]) -> dict[str, float]:

@@ -3,16 +3,19 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import videoar
+from videoar.moved import MOVED
 
 SOURCE = Path(videoar.__file__).parent
 ORDER = [
-    {"errors"},
+    {"errors", "moved"},
     {"files", "motion", "ranges", "yaml_files"},
+    {"figures"},
     {"shipped"},
     {"hub", "randomness", "weights"},
     {"pretrained"},
@@ -26,7 +29,9 @@ ORDER = [
     {"metrics"},
     {"training"},
     {"pipeline"},
+    {"gallery"},
     {"evaluation"},
+    {"demo"},
     {"benchmarking"},
     {"callbacks"},
     {"planning"},
@@ -88,3 +93,33 @@ def test_sampling_does_without_lightning():
     """It takes longer to load than all else together."""
     modules = ["videoar.cli.sample", "videoar.pipeline", "videoar.sampling.graphs", "videoar.data.writers"]
     assert loaded(modules, ["torch", "lightning", "torchmetrics", "transformers"]) == ["torch"]
+
+
+# ---- modules of earlier versions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_is_gone_and_says_the_new_one(old):
+    with pytest.raises(ModuleNotFoundError) as raised:
+        import_module(f"videoar.{old}")
+    assert str(raised.value) == f"videoar.{old} has moved: it is videoar.{MOVED[old]} now"
+    import_module(f"videoar.{MOVED[old]}")
+
+
+def test_what_lay_below_an_old_package_says_where_the_package_is():
+    with pytest.raises(ModuleNotFoundError, match=r"cli\.sweeps has moved: it is videoar\.sweeps now"):
+        from videoar.cli.sweeps.spec import load_sweep  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match=r"No module named .videoar\.nowhere"):
+        import_module("videoar.nowhere")
+
+
+def test_an_old_class_path_in_a_config_says_the_new_one(tmp_path, capsys):
+    from videoar.cli.main import main
+
+    config = tmp_path / "old.yaml"
+    config.write_text("trainer:\n  callbacks:\n  - class_path: videoar.callbacks.kernel_timing.Workload\n")
+    debug = SOURCE.parents[1] / "configs" / "tokenizer" / "debug.yaml"
+    assert main(["fit", "--config", str(debug), "--config", str(config)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "videoar.callbacks.kernel_timing has moved: it is videoar.benchmarking.timing now" in error
+    assert len(error.splitlines()) == 1

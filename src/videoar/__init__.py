@@ -3,8 +3,11 @@
 pixels -> latent -> bits -> tokens -> logits -> bits -> latent -> pixels
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from videoar.moved import MovedModules
 
 if TYPE_CHECKING:
     from videoar.bits.pyramid import ScalePyramid
@@ -36,6 +39,10 @@ _HOME = {
     "generate": "videoar.sampling.generate",
     "load_models": "videoar.training.checkpoint",
 }
+
+
+if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+    sys.meta_path.append(MovedModules())
 
 
 def __getattr__(name: str) -> Any:

@@ -12,10 +12,11 @@ import pytest
 from videoar.cli import main as cli
 from videoar.errors import UserError
 from videoar.sweeps.child import write_child
-from videoar.sweeps.collect import collect, read_scalars
+from videoar.sweeps.collect import collect
 from videoar.sweeps.report import spread
 from videoar.sweeps.run import run_sweep
 from videoar.sweeps.spec import load_sweep
+from videoar.training.logs import read_scalars
 
 
 def lines_of(path):

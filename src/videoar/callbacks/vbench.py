@@ -16,7 +16,9 @@ from videoar.metrics.vbench.aggregate import QUALITY, normalise
 from videoar.metrics.vbench.backbones import Weights
 from videoar.metrics.vbench.base import VBenchDimension
 from videoar.metrics.vbench.registry import make_dimensions
-from videoar.sampling.generate import generate
+from videoar.sampling.generate import generate_asked
+from videoar.sampling.jobs import Job, all_conditions, in_batches
+from videoar.sampling.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -103,20 +105,15 @@ class VBenchMetrics(Callback):
             self._metrics = made.metrics
         return tuple(metric.to(device) for metric in self._metrics)
 
-    def _jobs(self, trainer: Trainer, config: Any) -> tuple[list[tuple[Any, int]], int]:
+    def _jobs(self, trainer: Trainer, config: Any) -> tuple[list[Job], int]:
         """(condition, seed) of this rank's videos, and how many of them count.
 
         All ranks get equally many, because a sharded generator samples with all of them together.
         """
-        if self.conditions is not None:
-            conditions: list[Any] = list(self.conditions)
-        elif config.condition == "class":
-            conditions = list(config.class_names or range(config.num_classes))
-        elif config.condition == "none":
-            conditions = [None]
-        else:
+        if self.conditions is None and config.condition not in ("class", "none"):
             raise UserError("VBenchMetrics needs `conditions`, the prompts, for a model conditioned on text")
-        jobs = [(condition, seed) for condition in conditions for seed in self.seeds]
+        conditions = all_conditions(config) if self.conditions is None else list(self.conditions)
+        jobs: list[Job] = [(condition, seed) for condition in conditions for seed in self.seeds]
         if len(jobs) < trainer.world_size:
             raise UserError(f"{len(jobs)} videos for {trainer.world_size} ranks: give more conditions or seeds")
         mine = jobs[trainer.global_rank :: trainer.world_size]
@@ -124,23 +121,15 @@ class VBenchMetrics(Callback):
         return mine + jobs[:idle], len(mine)
 
     def _sample(self, trainer: Trainer, module: Any, metrics: Sequence[VBenchDimension]) -> None:
-        config = module.network.config
-        jobs, count = self._jobs(trainer, config)
-        for start in range(0, len(jobs), self.batch):
-            part = jobs[start : start + self.batch]
+        jobs, count = self._jobs(trainer, module.network.config)
+        asked = Request((), self.frames, self.size, guidance=self.guidance)
+        for _, request in in_batches(jobs, asked, self.batch):
             with trainer.precision_plugin.val_step_context():  # in the run's precision; what is measured is float32
-                sample = generate(
-                    module.network,
-                    module.tokenizer,
-                    [condition for condition, _ in part],
-                    frames=self.frames,
-                    size=self.size or config.size,
-                    seed=[seed for _, seed in part],
-                    guidance=self.guidance,
-                )
-            if len(video := sample.video[: max(0, count - start)].float()):
+                sample = generate_asked(module.network, module.tokenizer, request)
+            if len(video := sample.video[: max(0, count)].float()):
                 for metric in metrics:
                     metric.update(video, self.fps)
+            count -= request.batch
 
     def _log(self, trainer: Trainer, module: Any, values: dict[str, float]) -> None:
         scalars = {f"vbench/{key}": value for key, value in values.items()}

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from videoar.callbacks.samples import sample_like
 from videoar.data.writers import contact_sheet, tile, write_mp4, write_png
-from videoar.sampling.generate import generate_like
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +71,22 @@ class VideoLogger(Callback):
             return
         self._validations += 1
         if (self._validations - 1) % self.every == 0:
-            with trainer.precision_plugin.val_step_context():  # as the validation steps
-                self._show(trainer, pl_module, self._batch)
+            self._show(trainer, pl_module, self._batch)
         self._batch = None
 
     @torch.no_grad()
     def _show(self, trainer: Trainer, module: Any, batch: dict[str, Any]) -> None:
         columns: dict[str, Tensor] = {}
         tokenizer = module.tokenizer
-        if "video" in batch:
-            columns["real"] = batch["video"].float()
-            columns["reconstruction"] = tokenizer.reconstruct(batch["video"]).float()
-        else:
-            columns["reconstruction"] = tokenizer.decode(tokenizer.quantize(batch["latent"].float()).latent).float()
+        with trainer.precision_plugin.val_step_context():  # as the validation steps
+            if "video" in batch:
+                columns["real"] = batch["video"].float()
+                columns["reconstruction"] = tokenizer.reconstruct(batch["video"]).float()
+            else:
+                columns["reconstruction"] = tokenizer.decode(tokenizer.quantize(batch["latent"].float()).latent).float()
         if module.kind == "generator" and self.samples:
             like = columns["reconstruction"]
-            columns["sample"] = generate_like(module.network, tokenizer, batch, like, self.seed, self.guidance)
+            columns["sample"] = sample_like(trainer, module, batch, like, self.seed, self.guidance)
         rows = [list(clips) for clips in zip(*(column.cpu() for column in columns.values()))]
         sheet = contact_sheet(rows, self.frames, scale=max(1, 64 // rows[0][0].shape[-1]))
         self._write(trainer, int(module.batches_seen), rows, sheet, " | ".join(columns))

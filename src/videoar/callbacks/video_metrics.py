@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from videoar.callbacks.log_files import append_line
+from videoar.callbacks.samples import sample_like
 from videoar.errors import UserError
 from videoar.losses.perceptual import Perceptual
 from videoar.metrics.bits import CodebookUsage
@@ -19,7 +20,6 @@ from videoar.metrics.frechet import FrechetVideoDistance
 from videoar.metrics.moving import MovingRatio
 from videoar.metrics.reconstruction import LPIPS, SSIM
 from videoar.provenance import commit, versions
-from videoar.sampling.generate import generate_like
 from videoar.sampling.guidance import default_guidance
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,9 @@ class VideoMetrics(Callback):
         self._seen, self._shape = 0, (0, 0, 0)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start(pl_module)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start(pl_module)
+        self._seen, self.usage, self.moving = 0, None, None
+        for metric in (*self.paired.values(), *([self.fvd] if self.fvd else [])):
+            metric.to(pl_module.device).reset()
 
     def on_validation_batch_end(
         self,
@@ -83,28 +82,13 @@ class VideoMetrics(Callback):
         if not trainer.sanity_checking:
             self._update(pl_module, batch, trainer, outputs)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(pl_module, batch, trainer, outputs)
-
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._finish(trainer, pl_module, "val")
+            self._finish(trainer, pl_module, "test" if trainer.testing else "val")
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(trainer, pl_module, "test")
-
-    def _start(self, module: LightningModule) -> None:
-        self._seen, self.usage, self.moving = 0, None, None
-        for metric in (*self.paired.values(), *([self.fvd] if self.fvd else [])):
-            metric.to(module.device).reset()
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     @torch.no_grad()
     def _update(self, module: Any, batch: dict[str, Any], trainer: Trainer, outputs: Any) -> None:
@@ -117,7 +101,7 @@ class VideoMetrics(Callback):
         if module.kind == "generator":
             if fvd is None:
                 return
-            fake = self._sample(module, batch, real, trainer)
+            fake = sample_like(trainer, module, batch, real, self._seeds(trainer, len(real)), self.guidance)
             self._measure_moving(module, batch, real, fake)
         else:
             codes, fake = outputs["codes"], outputs["rebuilt"]
@@ -147,11 +131,10 @@ class VideoMetrics(Callback):
             log.info("no FVD: %s needs %d frames, got %d", self.fvd.features.name, self.fvd.features.min_frames, frames)
         return None
 
-    def _sample(self, module: Any, batch: dict[str, Any], like: Tensor, trainer: Trainer) -> Tensor:
+    def _seeds(self, trainer: Trainer, clips: int) -> list[int]:
+        """Seeds of this rank's next clips: clip i of the whole set has `seed` + i."""
         first = self.seed + self._seen * trainer.world_size + trainer.global_rank
-        seeds = [first + i * trainer.world_size for i in range(len(like))]
-        with trainer.precision_plugin.val_step_context():  # as the validation step itself
-            return generate_like(module.network, module.tokenizer, batch, like, seeds, self.guidance)
+        return [first + i * trainer.world_size for i in range(clips)]
 
     def _finish(self, trainer: Trainer, module: Any, split: str) -> None:
         if not self._seen:

@@ -23,6 +23,7 @@ from videoar.callbacks.stop_signals import StopSignals
 from videoar.cli.arguments import prepared
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
+from videoar.moved import explained
 from videoar.training.base import TrainingModule, check_precision
 from videoar.training.checkpoint import newest_in
 from videoar.training.checkpoint_io import SafeCheckpointIO
@@ -186,6 +187,7 @@ def as_list(value: Any) -> list[Any]:
 def explain(message: str) -> str:
     """jsonargparse's message as `key.path: what is wrong`; of nested unions of types only the innermost counts."""
     text = re.sub(r" Subclass types expect one of: .*?\(implicit class_path\)", "", " ".join(message.split()))
+    text = explained(text)
     keys = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     heart, _, rest = text.rpartition("Errors: - ")[2].partition(" Given value type: ")
     heart = re.sub(r"Problem with given class_path '[^']*': |Parser key \"[^\"]+\": ", "", heart)

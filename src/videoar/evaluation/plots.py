@@ -1,12 +1,11 @@
-"""Pictures of metrics: drift over frames, accuracy of scales and FVD over training. matplotlib comes on demand."""
+"""Pictures of numbers: drift over the frames of a video, logged scalars over training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videoar.data.files import atomic_path
+from videoar.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,23 +20,6 @@ UNITS = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure that belongs to no window and no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure (PNG, PDF or SVG, by suffix) under a temporary name, then rename it."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    return Path(path)
-
-
 def drift_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Quality against frame index: one panel a measure, one line a set of videos.
 
@@ -50,7 +32,7 @@ def drift_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     measures = list(dict.fromkeys(name for measured in curves.values() for name in measured))
     if not measures:
         raise ValueError("no per-frame curves to draw")
-    figure = _figure(7, 1.5 * len(measures) + 0.6)
+    figure = new_figure(7, 1.5 * len(measures) + 0.6)
     panels = figure.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, measures):
         for label, measured in curves.items():
@@ -69,46 +51,27 @@ def drift_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     return figure
 
 
-def scale_accuracy_plot(steps: Sequence[int], accuracy: Sequence[Sequence[float]]) -> Figure:
-    """Bit accuracy of every scale over training.
+def curves_plot(
+    runs: Mapping[str, Mapping[str, Mapping[int, float]]], tags: Mapping[str, Sequence[str]], columns: int | None = None
+) -> Figure:
+    """Scalars of runs over training, a panel each; validation with points.
 
     Args:
-        accuracy: [len(steps)][K], e.g. `BitScores.bits_per_scale` of every validation.
+        runs: run → scalar → value at each batch (`training.logs.read_scalars`). tags: the scalars of each run.
+        columns: panels side by side; None: all.
 
     Raises:
-        ValueError: no steps, or another number of rows than steps.
+        ValueError: no scalar.
     """
-    if not steps or len(steps) != len(accuracy):
-        raise ValueError(f"{len(accuracy)} rows of accuracies for {len(steps)} steps")
-    figure = _figure(7, 4)
-    panel = figure.subplots()
-    for k, values in enumerate(zip(*accuracy), start=1):
-        panel.plot(steps, values, marker=".", label=f"scale {k}")
-    panel.axhline(0.5, color="grey", linestyle=":", label="chance")
-    panel.set(xlabel="training step", ylabel="share of bits right")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=8, ncols=2)
-    return figure
-
-
-def fvd_plot(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
-    """FVD over training, one line a run.
-
-    Args:
-        curves: run → (steps, FVD at each). Only runs with one protocol and equal counts belong in one picture.
-
-    Raises:
-        ValueError: no curves, or steps and values of different length.
-    """
-    if not curves:
-        raise ValueError("no FVD curves to draw")
-    figure = _figure(7, 4)
-    panel = figure.subplots()
-    for label, (steps, values) in curves.items():
-        if len(steps) != len(values):
-            raise ValueError(f"{label}: {len(values)} values for {len(steps)} steps")
-        panel.plot(steps, values, marker=".", label=label)
-    panel.set(xlabel="training step", ylabel="FVD", ylim=(0, None))
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
+    shown = [(run, tag) for run, names in tags.items() for tag in names]
+    if not shown:
+        raise ValueError("no scalars to draw")
+    columns = columns or len(shown)
+    lines = -(-len(shown) // columns)
+    figure = new_figure(4 * columns, 3.2 * lines)
+    for (run, tag), panel in zip(shown, figure.subplots(lines, columns, squeeze=False).flat):
+        curve = runs.get(run, {}).get(tag, {})
+        panel.plot(list(curve), list(curve.values()), linewidth=1, marker="." if tag.startswith("val") else "")
+        panel.set(title=f"{run}: {tag.removeprefix('train/')}", xlabel="batches")
+        panel.grid(alpha=0.3)
     return figure

@@ -202,7 +202,8 @@ class Report:
                 path.write_text(text, encoding="utf-8")
         written = [folder / name for name in texts]
         if any(len(curve) > 1 for run in self.runs for curve in run.curves.values()):
-            from videoar.evaluation.plots import drift_plot, save_figure
+            from videoar.evaluation.plots import drift_plot
+            from videoar.figures import save_figure
 
             written.append(save_figure(drift_plot({run.folder: run.curves for run in self.runs}), folder / "drift.png"))
         return written

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
-
-from torch import Tensor
 
 from videoar.data.files import atomic_path
 from videoar.data.folders import class_in, folder_of_class
@@ -21,12 +19,14 @@ from videoar.errors import UserError
 from videoar.evaluation.folders import VideoFolder
 from videoar.evaluation.protocol import Protocol
 from videoar.evaluation.vbench_folder import VBenchFolder
+from videoar.gallery.folder import SETTINGS
 from videoar.generator.model import VideoAR
-from videoar.sampling.generate import generate
+from videoar.sampling.generate import generate_asked
 from videoar.sampling.guidance import Guidance, default_guidance
+from videoar.sampling.jobs import Job, in_batches
+from videoar.sampling.request import Request
 from videoar.tokenizer.model import VideoTokenizer
 
-SETTINGS = "samples.json"  # also the name that `videoar sample` uses
 _FACTS = ("model", "generator", "tokenizer", "frames", "size", "seed", "guidance", "options", "temperature", "greedy")
 
 
@@ -38,6 +38,11 @@ class SampleSettings:
     size: tuple[int, int] = (128, 128)
     seed: int = 0
     guidance: float | str | None = None
+
+    @property
+    def request(self) -> Request:
+        """What all videos have in common."""
+        return Request((), self.frames, self.size, guidance=self.guidance)
 
 
 def sample_like(
@@ -69,11 +74,15 @@ def sample_like(
     facts = {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), **asdict(settings)}
     facts |= {"size": list(settings.size), "guidance": default, "options": asdict(Guidance.of(default))}
     _check_folder(folder, facts | {"real_clips": clips})
-    jobs = [(name, settings.seed + i) for i, name in enumerate(classes)]
-    jobs = [(name, seed) for name, seed in jobs if not _file(folder, name, seed).exists()]
-    for start, videos in _sampled(models, jobs, settings, batch, progress):
-        for (name, seed), video in zip(jobs[start:], videos):
-            write_lossless(_file(folder, name, seed), video.float(), 8)
+    jobs: list[Job] = [(name, settings.seed + i) for i, name in enumerate(classes)]
+    jobs = [job for job in jobs if not _file(folder, *job).exists()]
+    done = 0
+    for part, asked in in_batches(jobs, settings.request, batch):
+        for job, video in zip(part, generate_asked(*models, asked).video):
+            write_lossless(_file(folder, *job), video.float(), 8)
+        done += len(part)
+        if progress:
+            progress(done, len(jobs))
     return len(jobs)
 
 
@@ -88,31 +97,16 @@ def sample_prompts(
     Sample i of a prompt has the seed `settings.seed` + i.
     """
     pending = list(folder.pending())
-    jobs = [(prompt.refined or prompt.text, settings.seed + index) for prompt, index in pending]
-    for start, videos in _sampled(models, jobs, settings, 1, progress):
-        folder.write(*pending[start], videos[0].float())
+    jobs: list[Job] = [(prompt.refined or prompt.text, settings.seed + index) for prompt, index in pending]
+    for done, (place, (_, asked)) in enumerate(zip(pending, in_batches(jobs, settings.request, 1)), start=1):
+        folder.write(*place, generate_asked(*models, asked).video[0].float())
+        if progress:
+            progress(done, len(jobs))
     return len(pending)
 
 
-def _sampled(
-    models: tuple[VideoAR, VideoTokenizer],
-    jobs: Sequence[tuple[str | None, int]],
-    settings: SampleSettings,
-    batch: int,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[int, Tensor]]:
-    """(index of the first job, videos [B, 3, T, H, W]) of batch after batch of (condition, seed) jobs."""
-    for start in range(0, len(jobs), batch):
-        part = jobs[start : start + batch]
-        conditions, seeds = [condition for condition, _ in part], [seed for _, seed in part]
-        sample = generate(*models, conditions, settings.frames, settings.size, seed=seeds, guidance=settings.guidance)
-        yield start, sample.video
-        if progress:
-            progress(start + len(part), len(jobs))
-
-
-def _file(folder: Path, class_name: str | None, seed: int) -> Path:
-    return folder / (folder_of_class(class_name) if class_name is not None else "") / f"sample_{seed:06}.mkv"
+def _file(folder: Path, class_name: int | str | None, seed: int) -> Path:
+    return folder / (folder_of_class(str(class_name)) if class_name is not None else "") / f"sample_{seed:06}.mkv"
 
 
 def _classes(generator: VideoAR, real: VideoFolder, names: Sequence[str]) -> Sequence[str | None]:

@@ -56,7 +56,6 @@ def sample_latents(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request
     return asked.graphs.sampler(generator, clip) if asked.graphs else sampler_of(generator)(generator, clip)
 
 
-@torch.no_grad()
 def generate(
     generator: VideoAR,
     tokenizer: VideoTokenizer,
@@ -78,6 +77,12 @@ def generate(
             tokenizer that does not belong to the generator.
     """
     asked = Request(condition, frames, size, seed, guidance, temperature, greedy, prefix, progress, graphs)
+    return generate_asked(generator, tokenizer, asked)
+
+
+@torch.no_grad()
+def generate_asked(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request) -> Sample:
+    """`generate` of a `Request`."""
     sampler = sample_latents(generator, tokenizer, asked)
     sampled: list[LatentFrame] = []
 
@@ -124,7 +129,7 @@ def generate_like(
     frames, size, training = like.shape[2], (like.shape[3], like.shape[4]), generator.training
     generator.eval()
     condition = batch_condition(generator, batch)
-    sample = generate(generator, tokenizer, condition, frames, size, seed, guidance)
+    sample = generate_asked(generator, tokenizer, Request(condition, frames, size, seed, guidance))
     generator.train(training)
     return sample.video.float()
 

@@ -11,6 +11,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from videoar.data.files import atomic_path
+from videoar.figures import new_figure, save_figure
 from videoar.sweeps.spec import Child, Sweep
 
 
@@ -114,16 +115,12 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[Path]:
 
 def plot(sweep: Sweep, rows: list[Row], target: Path) -> None:
     """One panel a metric: mean ± deviation and every seed, as lines where the grid is one numeric axis."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if row.seeds]
     axes = [axis for axis in rows[0].choice if axis != "variant"]
     numeric = len(axes) == 1 and all(type(row.choice[axes[0]]) in (int, float) for row in rows)
     columns = min(3, len(sweep.metrics))
     lines = -(-len(sweep.metrics) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.6 * columns, 3.4 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).flat
     for panel in panels:
         panel.set_visible(False)
@@ -133,8 +130,7 @@ def plot(sweep: Sweep, rows: list[Row], target: Path) -> None:
         panel.grid(axis="y", alpha=0.3)
         (_lines if numeric else _points)(panel, rows, metric, axes)
     figure.suptitle(sweep.title)
-    with atomic_path(target) as path:
-        figure.savefig(path, dpi=120)
+    save_figure(figure, target, dpi=120)
 
 
 def _points(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:

@@ -1,31 +1,37 @@
-"""The folder that `videoar sample` writes into: never a mixture of two runs, because `evaluate` counts all it finds."""
+"""The folder that samples are written into: never a mixture of two runs, because `evaluate` counts all it finds."""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from videoar.data.files import VIDEO_SUFFIXES, walk
+from videoar.data.files import VIDEO_SUFFIXES, atomic_path, walk
 from videoar.errors import UserError
 
 SETTINGS = "samples.json"
 GRIDS = ("grid.gif", "grid.png")
 
 
-def claim_folder(folder: Path, overwrite: bool = False) -> None:
+def claim_folder(folder: Path, overwrite: bool = False) -> int:
     """Make sure that no videos lie in `folder` or below; with `overwrite`, remove those that an earlier run lists.
 
     Only files that `samples.json` names are removed.
+
+    Returns:
+        Videos that were removed.
 
     Raises:
         UserError: other videos are there, or any without `overwrite`.
     """
     if not folder.is_dir():
-        return
-    if overwrite and (count := _remove(folder)):
-        print(f"removed {count} videos of an earlier run from {folder}")
+        return 0
+    removed = _remove(folder) if overwrite else 0
     if videos := walk(folder, VIDEO_SUFFIXES):
         found = f"{folder} holds {len(videos)} videos already, e.g. {videos[0].relative_to(folder)}"
         other = "which no earlier run lists" if overwrite else "perhaps of an earlier run, which --overwrite removes"
         raise UserError(f"{found}, {other}; choose another --out")
+    return removed
 
 
 def _remove(folder: Path) -> int:
@@ -43,3 +49,9 @@ def _remove(folder: Path) -> int:
     for name in (*GRIDS, SETTINGS):
         (folder / name).unlink(missing_ok=True)
     return len(names)
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write `samples.json`, whole or not at all."""
+    with atomic_path(folder / SETTINGS) as path:
+        path.write_text(json.dumps(settings, indent=2, default=str) + "\n")

@@ -7,6 +7,8 @@ import pytest
 
 from videoar.cli.main import main
 from videoar.data.readers import open_video
+from videoar.demo.run import Demo, run_demo
+from videoar.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -37,3 +39,25 @@ def test_demo_without_the_configs_is_one_clear_error(tmp_path, monkeypatch, caps
     error = "configs/tokenizer/demo.yaml is missing: run the demo from the repository's folder"
     assert capsys.readouterr().err.splitlines() == [f"videoar: error: {error}"]
     assert not (tmp_path / "demo").exists()
+
+
+def test_the_demo_stops_at_a_command_that_fails(tmp_path):
+    said, ran = [], []
+
+    def command(words):
+        ran.append(words[0])
+        return 2 if words[0] == "fit" else 0
+
+    demo = Demo(tmp_path, REPOSITORY / "configs", generator_steps=3)
+    with pytest.raises(UserError, match="the demo stopped: `videoar fit` ended with exit code 2"):
+        run_demo(demo, command, said.append)
+    assert ran == ["sample", "data", "fit"] and list(demo.seconds) == ["shipped", "data"]
+    assert "[tokenizer] videoar fit --config" in said[-1]
+
+
+def test_each_demo_trains_in_a_folder_of_its_own(tmp_path):
+    (tmp_path / "tokenizer" / "checkpoints").mkdir(parents=True)
+    said = []
+    with pytest.raises(UserError):
+        run_demo(Demo(tmp_path, REPOSITORY / "configs"), lambda words: int(words[0] == "fit"), said.append)
+    assert said[-1].endswith(f"--trainer.default_root_dir {tmp_path / 'tokenizer-2'}")

@@ -6,7 +6,7 @@ import torch
 
 from videoar.errors import UserError
 from videoar.motion import moving_mask, moving_share
-from videoar.training import base
+from videoar.training import skipped
 
 
 def weights(module) -> torch.Tensor:
@@ -91,12 +91,12 @@ def test_a_broken_step_is_skipped_and_counted(fit, clips, tokenizer_module):
     assert not torch.equal(history[0], history[1])
     assert torch.equal(history[1], history[2])  # the step of batch 1
     assert not torch.equal(history[2], history[3]) and history[3].isfinite().all()
-    assert module.skipped == {"tokenizer": 1}
+    assert module.skipped.in_all == {"tokenizer": 1}
     assert trainer.callback_metrics["train/skipped_steps"] == 1
 
 
 def test_endless_broken_steps_stop_the_run(fit, monkeypatch, clips, tokenizer_module):
-    monkeypatch.setattr(base, "MAX_SKIPPED", 2)
+    monkeypatch.setattr(skipped, "MAX_SKIPPED", 2)
     module = tokenizer_module({"gan": 0.0})
     module.objective.forward = lambda video, rebuilt, *_: {"reconstruction": rebuilt.mean() * float("inf")}
     with pytest.raises(UserError, match="2 steps of the tokenizer in a row"):

@@ -24,10 +24,10 @@ from videoar.cli.arguments import prepared
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
 from videoar.moved import explained
-from videoar.training.base import TrainingModule, check_precision
+from videoar.training.base import TrainingModule
 from videoar.training.checkpoint import newest_in
 from videoar.training.checkpoint_io import SafeCheckpointIO
-from videoar.training.precision import machine_precision
+from videoar.training.precision import check_precision, machine_precision
 from videoar.training.run_folder import (
     checkpoint_folders,
     checkpoint_to_load,

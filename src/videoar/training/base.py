@@ -10,10 +10,9 @@ step is therefore here, in the open. Two counters are easily confused:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -28,10 +27,11 @@ from videoar.errors import UserError
 from videoar.training.checkpoint_io import save_when_due
 from videoar.training.ema import EMA, gathered, placed_like
 from videoar.training.optim import OptimConfig, batches_of, clip_gradients, set_lr
+from videoar.training.plain import from_plain, plain
+from videoar.training.precision import check_precision
+from videoar.training.skipped import SkippedSteps
 from videoar.weights import check_values
 
-log = logging.getLogger(__name__)
-MAX_SKIPPED = 100
 LOOK = 50
 """Batches between two looks at the count of skipped steps on an accelerator, whose host would have to wait for it."""
 
@@ -71,8 +71,7 @@ class TrainingModule(LightningModule):
         self.loop = from_plain(LoopConfig, loop)
         self.ema = EMA(self.loop.ema_decay)
         self.batches_seen = 0
-        self._skips: dict[str, Tensor] = {}  # of each network: skipped steps in all, and in a row; on its device
-        self._warned: dict[str, int] = {}
+        self.skipped = SkippedSteps()
         self._norm: Tensor | None = None  # of the main network's last gradient, before clipping
         self._open_gradients: dict[str, Tensor] = {}
 
@@ -98,7 +97,7 @@ class TrainingModule(LightningModule):
         A step whose gradients are not finite changes no weight; it is counted and logged.
 
         Raises:
-            UserError: MAX_SKIPPED steps of one network in a row were skipped.
+            UserError: too many steps of one network in a row were skipped.
         """
         size, last = self.window(batch_idx)
         with self._reducing(last):
@@ -111,7 +110,7 @@ class TrainingModule(LightningModule):
         self._step(name, optimizer, norm.isfinite())
         optimizer.zero_grad()
         if self.device.type == "cpu" or (self.batches_seen + 1) % LOOK < self.loop.accumulate:
-            self._look_for_skipped(name)
+            self.skipped.look(name, self.batches_seen)
 
     @contextmanager
     def _reducing(self, last: bool) -> Iterator[None]:
@@ -123,10 +122,7 @@ class TrainingModule(LightningModule):
     def _step(self, name: str, optimizer: Optimizer, finite: Tensor) -> None:
         """One step, if `finite`. Fused AdamW is told so on the device, and the host need not wait for the answer."""
         inner: Any = getattr(optimizer, "optimizer", optimizer)
-        skips = self._skips.get(name, torch.zeros(2, dtype=torch.long, device=finite.device)).to(finite.device)
-        self._skips[name] = skips
-        skips += ~finite  # in all
-        skips[1] *= ~finite  # in a row
+        self.skipped.add(name, finite)
         fused = type(inner) is AdamW and all(group["fused"] for group in inner.param_groups)
         if not fused and not bool(finite):
             return
@@ -137,23 +133,6 @@ class TrainingModule(LightningModule):
         else:  # not through the wrapper, else max_steps and every_n_train_steps would count this optimizer too
             self.trainer.strategy.optimizer_step(inner, closure=lambda: None, model=self)
         del inner.found_inf
-
-    @property
-    def skipped(self) -> dict[str, int]:
-        """Steps of each network that were skipped, where there are any."""
-        return {name: int(count[0]) for name, count in self._skips.items() if count[0] > 0}
-
-    def _look_for_skipped(self, name: str) -> None:
-        in_all, in_a_row = self._skips[name].tolist()
-        if in_all > self._warned.get(name, 0):
-            log.warning("batch %d: gradients of the %s were not finite, %d steps skipped so far",
-                        self.batches_seen, name, in_all)  # fmt: skip
-        self._warned[name] = in_all
-        if in_a_row >= MAX_SKIPPED:
-            raise UserError(
-                f"{MAX_SKIPPED} steps of the {name} in a row had gradients that are not finite"
-                f" (batch {self.batches_seen}); lower the learning rate or the GAN weight"
-            )
 
     def run_length(self) -> int | None:
         """Batches of the whole run, as the Trainer's max_steps or max_epochs say; None if it has no end."""
@@ -192,7 +171,7 @@ class TrainingModule(LightningModule):
 
     def log_step(self, optimizer: Optimizer) -> None:
         """Log what happened to the weights: learning rate, last gradient norm before clipping, skipped steps so far."""
-        values = {"lr": optimizer.param_groups[0]["lr"], "skipped_steps": float(sum(self.skipped.values()))}
+        values = {"lr": optimizer.param_groups[0]["lr"], "skipped_steps": float(sum(self.skipped.in_all.values()))}
         if self._norm is not None:
             values["grad_norm"] = self._norm
         self.log_scalars("train", values, 1)
@@ -248,7 +227,7 @@ class TrainingModule(LightningModule):
             "kind": self.kind,
             "version": __version__,
             "batches_seen": self.batches_seen,
-            "skipped": self.skipped,
+            "skipped": self.skipped.in_all,
             "open_gradients": self._gradients_of_open_window(),
         }
         checkpoint[f"{self.kind}_config"] = plain(self.network.config)
@@ -278,8 +257,7 @@ class TrainingModule(LightningModule):
                 raise UserError(f"this is a checkpoint of a {state.get('kind', 'foreign model')}, not of a {self.kind}")
             self._check_config(checkpoint[f"{self.kind}_config"])
             self.batches_seen = int(state["batches_seen"])
-            self._skips = {name: torch.tensor([n, 0], device=self.device) for name, n in state["skipped"].items()}
-            self._warned = dict(state["skipped"])
+            self.skipped = SkippedSteps(state["skipped"])
             self._open_gradients = dict(state["open_gradients"])
             self.ema.load_state_dict(checkpoint["ema"])
         except (AttributeError, KeyError, TypeError) as error:
@@ -293,29 +271,3 @@ class TrainingModule(LightningModule):
         wrong = [f"{k} {saved.get(k)!r} is now {v!r}" for k, v in own.items() if saved.get(k) != v]
         if wrong:
             raise UserError(f"the checkpoint's {self.kind} is not this config's: {'; '.join(wrong)}")
-
-
-def check_precision(precision: Any) -> None:
-    """Raise UserError for float16, whose range the losses leave."""
-    if str(precision) in ("16", "16-mixed", "16-true"):
-        raise UserError(f"precision {precision} is not supported; use bf16-mixed or 32-true")
-
-
-def plain(value: Any) -> Any:
-    """Plain data (dict, list, str, numbers) from dataclasses and tuples, fit for a weights-only checkpoint."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
-
-
-def from_plain(config_class: type, value: Any) -> Any:
-    """A config dataclass from itself, from plain data (a checkpoint's hyper-parameters), or, for None, its defaults."""
-    if value is None:
-        return config_class()
-    if not isinstance(value, dict):
-        return value
-    return config_class(**{k: v for k, v in value.items() if k not in getattr(config_class, "saved_before", ())})

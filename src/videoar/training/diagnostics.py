@@ -1,4 +1,4 @@
-"""What a healthy tokenizer run looks like in numbers: pure functions from a batch to named scalars."""
+"""What a healthy run looks like in numbers: pure functions from a batch to named scalars."""
 
 # B batch · T pixel frames · D bits per token
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from videoar.bits.bsq import bit_usage
 from videoar.bits.residual import Quantized
+from videoar.losses.bitwise import BitwiseLoss
 from videoar.metrics.pixels import frame_psnr
 
 
@@ -43,3 +44,13 @@ def bits_report(codes: Quantized) -> dict[str, Tensor]:
         report[f"bit_usage/scale_{k:02}"] = bit_usage(bits).mean()
         report[f"dead_bits/scale_{k:02}"] = ((share - 0.5).abs() > 0.49).float().mean()
     return report
+
+
+def loss_report(result: BitwiseLoss) -> dict[str, Tensor]:
+    """Named scalars of a loss: in all, by scale, by frame."""
+    named = {"loss": result.loss, "accuracy": result.accuracy}
+    for k, (loss, accuracy) in enumerate(zip(result.per_scale_loss, result.per_scale_accuracy), start=1):
+        named |= {f"loss/scale_{k:02}": loss, f"accuracy/scale_{k:02}": accuracy}
+    for t, (loss, accuracy) in enumerate(zip(result.per_frame_loss, result.per_frame_accuracy)):
+        named |= {f"loss/frame_{t:02}": loss, f"accuracy/frame_{t:02}": accuracy}
+    return named

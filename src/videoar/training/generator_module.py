@@ -18,13 +18,16 @@ from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, batch_condition
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.generator.visibility import draw_frame_keep
-from videoar.losses.bitwise import BitwiseLoss, bitwise_loss
+from videoar.losses.bitwise import bitwise_loss
 from videoar.randomness import seeded_weights
 from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import VideoTokenizer
-from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
+from videoar.training.base import LoopConfig, TrainingModule
 from videoar.training.checkpoint import load_models, load_tokenizer, pack_tokenizer, tokenizer_from
+from videoar.training.diagnostics import loss_report
 from videoar.training.optim import OptimConfig, make_optimizer
+from videoar.training.plain import from_plain, plain
+from videoar.training.sharding import shard
 from videoar.training.tokenizer_module import checked_video
 from videoar.weights import load_strict
 
@@ -145,25 +148,8 @@ class GeneratorModule(TrainingModule):
         if self._frozen:
             check_pair(self.generator, self._frozen[0])
         self.generator.checkpointing = self.loop.checkpointing
-        self._shard()
-
-    def _shard(self) -> None:
-        """Under ModelParallelStrategy: shard every block, and the rest as one, over the data-parallel ranks (FSDP2).
-
-        Autocast decides about dtypes as it does on one device: the residual stream, modulations and rotations stay
-        float32. The blocks' weights are gathered in bfloat16, which is what autocast makes of them.
-        """
-        if self.device_mesh is None:
-            return
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-
-        low = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
-        mesh, network = self.device_mesh["data_parallel"], self.network
-        as_given: dict[str, Any] = {"reduce_dtype": torch.float32, "cast_forward_inputs": False}
-        for block in network.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=low, **as_given))
-        fully_shard(network, mesh=mesh, mp_policy=MixedPrecisionPolicy(**as_given))
-        register_fsdp_forward_method(network, "condition")  # gathers the rest, and comes before forward
+        if self.device_mesh is not None:  # under ModelParallelStrategy
+            shard(self.generator, self.device_mesh["data_parallel"], self.trainer.precision)
 
     def _with_classes(self, config: GeneratorConfig) -> GeneratorConfig:
         """The configuration with the data's classes, or an error if it has others already."""
@@ -219,7 +205,7 @@ class GeneratorModule(TrainingModule):
         optimizer: Any = self.optimizers()
         self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
         if self.logs_now:
-            self.log_scalars("train", report(result), B, prog_bar=("loss", "accuracy"))
+            self.log_scalars("train", loss_report(result), B, prog_bar=("loss", "accuracy"))
             self.log_step(optimizer)
         self.batches_seen += 1
         return {"loss": result.loss.detach()}
@@ -268,7 +254,7 @@ class GeneratorModule(TrainingModule):
         condition = self._condition(batch, 0.0, None)
         logits = self.network(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames)
-        self.log_scalars(split, report(result), latent.shape[0], prog_bar=("loss", "accuracy"))
+        self.log_scalars(split, loss_report(result), latent.shape[0], prog_bar=("loss", "accuracy"))
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
@@ -282,16 +268,6 @@ class GeneratorModule(TrainingModule):
         self.network.config.size = tuple(checkpoint["generator_config"]["size"])
         self._adopt(tokenizer_from(checkpoint, "the checkpoint"))
         check_pair(self.network, self._frozen[0])
-
-
-def report(result: BitwiseLoss) -> dict[str, Tensor]:
-    """Named scalars of a loss: in all, by scale, by frame."""
-    named = {"loss": result.loss, "accuracy": result.accuracy}
-    for k, (loss, accuracy) in enumerate(zip(result.per_scale_loss, result.per_scale_accuracy), start=1):
-        named |= {f"loss/scale_{k:02}": loss, f"accuracy/scale_{k:02}": accuracy}
-    for t, (loss, accuracy) in enumerate(zip(result.per_frame_loss, result.per_frame_accuracy)):
-        named |= {f"loss/frame_{t:02}": loss, f"accuracy/frame_{t:02}": accuracy}
-    return named
 
 
 def _wanted_config(wanted: Any, earlier: tuple[VideoAR, VideoTokenizer] | None) -> GeneratorConfig:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+
+from videoar.errors import UserError
 
 Precision = Literal["bf16-mixed", "32-true"]
 
@@ -22,3 +24,9 @@ def machine_precision(accelerator: str = "auto") -> Precision:
     # torch.cpu.get_capabilities() says it in public, but torch 2.11 does not have it
     fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bf16-mixed" if fast else "32-true"
+
+
+def check_precision(precision: Any) -> None:
+    """Raise UserError for float16, whose range the losses leave."""
+    if str(precision) in ("16", "16-mixed", "16-true"):
+        raise UserError(f"precision {precision} is not supported; use bf16-mixed or 32-true")

@@ -16,7 +16,7 @@ from videoar.generator.config import PRESETS as GENERATORS
 from videoar.generator.config import GeneratorConfig
 from videoar.tokenizer.config import PRESETS as TOKENIZERS
 from videoar.tokenizer.config import TokenizerConfig
-from videoar.training.base import plain
+from videoar.training.plain import plain
 
 NAMES = {"tokenizer": tuple(TOKENIZERS), "generator": tuple(GENERATORS)}
 """The arguments of the modules that take a preset, and the presets there are."""

@@ -20,11 +20,12 @@ from videoar.metrics.moving import MovingPSNR, MovingRatio
 from videoar.randomness import seeded_weights
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
-from videoar.training.base import LoopConfig, TrainingModule, from_plain, plain
+from videoar.training.base import LoopConfig, TrainingModule
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.diagnostics import bits_report, reconstruction_report
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
 from videoar.training.optim import OptimConfig, make_optimizer
+from videoar.training.plain import from_plain, plain
 from videoar.weights import load_strict
 
 log = logging.getLogger(__name__)

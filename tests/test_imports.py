@@ -1,6 +1,7 @@
 """Rooms import only from the left, and importing the package does nothing."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -71,6 +72,14 @@ def test_imports_only_from_the_left(path):
     assert own in RANK, f"{own} has no place in the order of the rooms"
     wrong = {room for room in imported_rooms(path) if room != own and RANK[room] >= RANK[own]}
     assert not wrong, f"{path.relative_to(SOURCE)} is in {own} and imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_the_line_of_rooms_that_people_read_is_the_one_that_is_checked(page):
+    text = (SOURCE.parents[1] / page).read_text()
+    line = re.search(r"`(kernels · [^`]* cli)`", text)[1]
+    shown = [set(re.findall(r"\w+", place)) for place in line.split("·")]
+    assert shown == ORDER[ORDER.index({"kernels"}) :]
 
 
 def test_the_check_sees_a_violation(tmp_path):

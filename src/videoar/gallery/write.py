@@ -75,7 +75,9 @@ def write_samples(
         UserError: as `generate_stream` and `extend`.
     """
     generator, tokenizer = models
-    started, videos, files = time.perf_counter(), [], []
+    started = time.perf_counter()
+    videos: list[np.ndarray] = []
+    files: list[Path] = []
     settings: dict[str, Any] = {**(facts or {}), "options": asdict(asked.options(generator))}
     settings |= {"videoar": __version__, "torch": torch.__version__}
     settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": []}

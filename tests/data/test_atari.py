@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import filecmp
+import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from test_lifeline import alive
 
 from videoar.cli import data as command
 from videoar.data import atari_set
@@ -137,10 +143,59 @@ def test_a_disk_that_is_full_stops_the_run_and_drops_no_game(tmp_path):
         _command(tmp_path / "out", "--clips-per-game", "1", "--test-clips", "1"),
         capture_output=True,
         text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},  # Python leaves cut-off .pyc files behind
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),  # no file may be larger
     )
     assert done.returncode == 2, done.stdout
-    assert "cannot write the clips of pong into" in done.stderr and not (tmp_path / "out" / "dropped.txt").exists()
+    assert re.search(r"error: pong: cannot write .*v_pong_g01_c01\.mp4: File too large", done.stderr), done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["atari.json"]
+
+
+def a_bug(game, folder, clips):
+    return np.ones(2)[game]
+
+
+def a_kill(game, folder, clips):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("job", "said"), [(a_bug, "pong: IndexError: only"), (a_kill, "pong: .* was killed")])
+def test_what_is_no_fault_of_the_game_stops_the_run(tmp_path, monkeypatch, job, said):
+    monkeypatch.setattr(atari_set, "render_game", job)
+    with pytest.raises(UserError, match=said):
+        render_set(tmp_path / "out", "pong", SMALL, workers=1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["atari.json"]
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process has made, and those that they have made."""
+    made: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                made += [int(stat.parent.name), *_descendants(int(stat.parent.name))]
+    return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_renderers_end_with_a_killed_run(tmp_path):
+    command = _command(tmp_path / "out", "--games", "pong,freeway", "--clips-per-game", "9999", "--workers", "2")
+    run, made = subprocess.Popen(command, stdout=subprocess.DEVNULL), []
+    try:
+        deadline = time.monotonic() + 300
+        while len(list((tmp_path / "out").glob(".*.part/*.mp4"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        made = _descendants(run.pid)
+        assert len(made) >= 3  # a fork server and two renderers
+        run.kill()
+        run.wait()
+        deadline = time.monotonic() + 30
+        while any(alive(pid) for pid in made) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not [pid for pid in made if alive(pid)]
+    finally:
+        for pid in filter(alive, [run.pid, *made]):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_clips_move_and_hold_no_cuts(tmp_path):

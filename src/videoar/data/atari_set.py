@@ -9,11 +9,13 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,9 @@ from videoar.data.files import atomic_path
 from videoar.data.layout import write_lines, write_manifest, write_splits
 from videoar.data.lifeline import die_with_parent
 from videoar.errors import UserError
+from videoar.files import writing
 
 SETTINGS, MOTION, PROBES = "atari.json", "motion.json", ".probes"
-IO_ERROR = 74  # exit code of a child that cannot write
 PATIENCE = 300.0
 """Seconds in which a child must finish a clip, or it is given up; never a limit for the whole of a game."""
 MOVING = 0.015
@@ -131,42 +133,63 @@ def _check_settings(out: Path, clips: AtariClips) -> None:
 
 
 def _in_child(job: Job, game: str, home: Path, clips: AtariClips) -> str | None:
-    """Make `home`/`game` by `job`, in a process that may die; None on success, else the reason why it is dropped."""
+    """Make `home`/`game` by `job`, in a process that may die; None on success, else the reason why it is dropped.
+
+    Raises `UserError` for what is no fault of the game: a disk that is full, a process that was killed, a bug.
+    """
     if (home / game).is_dir():
         return None
     folder = home / f".{game}.part"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":  # children are forked from one clean process that has imported these
         context.set_forkserver_preload(["videoar.data.atari", "videoar.data.writers", "ale_py", "av"])
-    child = context.Process(target=_child, args=(job, game, folder, clips), daemon=True)
+    answers, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(job, game, folder, clips, theirs), daemon=True)
     try:
+        with writing(home / game):
+            folder.mkdir(parents=True)
         child.start()
-        clips_before = -1
-        while child.is_alive():
-            clips_done = len(os.listdir(folder))
-            if clips_done == clips_before:
-                child.kill()
-                child.join()
-                return f"no clip in {PATIENCE:g} s"
-            clips_before = clips_done
-            child.join(PATIENCE)
-        reason = folder / "static"
-        if reason.is_file():
-            return reason.read_text()
-        if child.exitcode == IO_ERROR:
-            free = shutil.disk_usage(home).free / 2**20
-            raise UserError(f"cannot write the clips of {game} into {home}; the disk has {free:.0f} MiB left")
-        if child.exitcode:
-            return f"the emulator ended the process (exit code {child.exitcode})"
-        os.replace(folder, home / game)
+        theirs.close()
+        outcome, text = _follow(child, answers, folder)
+        child.join()
+        if outcome == "failed":
+            raise UserError(f"{game}: {text}")
+        if outcome == "dropped":
+            return text
+        with writing(home / game):
+            os.replace(folder, home / game)
         return None
     finally:
+        answers.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _child(job: Job, game: str, folder: Path, clips: AtariClips) -> None:
+def _follow(child: Any, answers: Connection, folder: Path) -> tuple[str, str]:
+    """Wait until a child has done its job: ("done" | "dropped" | "failed", why). Only an emulator ends it without."""
+    begun, clips_before = False, 0
+    while True:
+        if answers.poll(PATIENCE):
+            try:
+                answer = answers.recv()
+            except EOFError:
+                break
+            if answer[0] != "begun":
+                return answer
+            begun = True
+        elif (clips_done := len(os.listdir(folder))) > clips_before:
+            clips_before = clips_done
+        else:
+            child.kill()
+            return "dropped", f"no clip in {PATIENCE:g} s"
+    child.join()
+    if begun and child.exitcode != -signal.SIGKILL:
+        return "dropped", f"the emulator ended the process (exit code {child.exitcode})"
+    how = "was killed (out of memory?)" if begun else "did not start"
+    return "failed", f"the process that renders it {how} (exit code {child.exitcode})"
+
+
+def _child(job: Job, game: str, folder: Path, clips: AtariClips, answers: Connection) -> None:
     """Entry point of the child process, which ends with its maker. The emulator's own messages are silenced."""
     import torch
 
@@ -175,13 +198,16 @@ def _child(job: Job, game: str, folder: Path, clips: AtariClips) -> None:
     with open(os.devnull, "w") as silent:
         os.dup2(silent.fileno(), 2)
         os.dup2(silent.fileno(), 1)
+    answers.send(("begun", ""))
     try:
-        try:
-            (folder / MOTION).write_text(json.dumps(asdict(job(game, folder, clips)), indent=1) + "\n")
-        except StaticGame as static:
-            (folder / "static").write_text(str(static))
-    except OSError:  # no fault of the game; a full disk takes no text either
-        os._exit(IO_ERROR)
+        found = job(game, folder, clips)
+        with atomic_path(folder / MOTION) as temporary:
+            temporary.write_text(json.dumps(asdict(found), indent=1) + "\n")
+        answers.send(("done", ""))
+    except StaticGame as static:
+        answers.send(("dropped", str(static)))
+    except Exception as error:  # no fault of the game
+        answers.send(("failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"))
 
 
 def _write_lists(out: Path, kept: Sequence[str], dropped: dict[str, str], clips: AtariClips) -> None:

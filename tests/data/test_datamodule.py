@@ -502,6 +502,6 @@ def test_mixture_is_logged(class_folder, image_folder, tmp_path):
     )
     trainer.fit(Recorder(), data)
     rows = [row for row in Log.rows if "data/stage" in row]
-    assert rows[-1][f"data/share/{image_folder}"] == 0.5
+    assert rows[-1][f"data/share/{image_folder.name}"] == 0.5
     assert rows[-1]["data/stage"] == 1.0
     assert rows[-1]["data/unreadable_files"] == 0.0

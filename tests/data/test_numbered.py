@@ -5,14 +5,18 @@ The quick core is a part of the matrix; the whole is slow. `numbered.MATRIX` lis
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numbered import MATRIX, Clip, encode, in_order, numbers_of
 
+from videoar.data import readers
 from videoar.data.index import known
 from videoar.data.readers import BACKENDS, DecordReader, PyAVReader, iterate, open_video
 
@@ -80,12 +84,25 @@ def test_decord_reads_only_what_it_reads_rightly(made, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "pyav"])
 @pytest.mark.parametrize("name", [clip.name for clip in MATRIX])
-def test_the_other_readers_on_what_they_read(made, name, backend):
+def test_the_other_readers_on_what_they_read(made, name, backend, monkeypatch, caplog):
+    monkeypatch.setattr(readers, "_said", set())
     reader = open_video_or_skip(made(name), backend)
     if name in DECORD_IS_RIGHT:
-        check(made(name), backend)
+        with caplog.at_level(logging.INFO, "videoar"):
+            check(made(name), backend)
+        assert "read by PyAV" not in caplog.text
     else:
         assert isinstance(reader, PyAVReader)
+
+
+def test_torchcodec_hands_over_no_frame_of_another_stamp(made, caplog):
+    path = made("pyramid.mp4")
+    reader, truth, right = open_video_or_skip(path, "torchcodec"), in_order(path), known(path)
+    for stamps, said in ((right.stamps, ""), (np.roll(right.stamps, -1), "torchcodec returned other frames")):
+        reader._probe = replace(right, stamps=stamps)
+        with caplog.at_level(logging.INFO, "videoar"):
+            assert numbers_of(reader.get([7, 3])) == [truth[7], truth[3]]
+        assert said in caplog.text and bool(said) == bool(caplog.text)
 
 
 def open_video_or_skip(path: Path, backend: str):

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from videoar.data.decoding import ClipDecoder, Decoded
-from videoar.data.items import Item, SourceIndex
+from videoar.data.items import Item, SourceIndex, short_names
 from videoar.data.latents import latent_captions, read_latent
 from videoar.data.probe import UnreadableClip
 from videoar.data.readers import read_image
@@ -70,7 +70,8 @@ class ClipDataset(Dataset):
         training: bool = False,
     ) -> None:
         self.items: list[list[Item]] = [source.splits[split] for source in sources]
-        self.kinds, self.names = [source.kind for source in sources], [source.name for source in sources]
+        self.kinds = [source.kind for source in sources]
+        self.names = short_names([source.name for source in sources])
         self.numbers = {name: number for number, name in enumerate(class_names)}
         self.stages, self.reading, self.seed, self.training = stages, reading, seed, training
         self._decoder = ClipDecoder(reading.backend, reading.patience if reading.isolate else None)

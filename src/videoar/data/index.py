@@ -27,7 +27,7 @@ from videoar.data.probe import Probe, probe
 
 log = logging.getLogger(__name__)
 INDEX = "videoar_frames.sqlite"
-_VERSION = 1
+_VERSION = 2
 _ARRAYS = ("stamps", "keys", "targets")
 _LEVELS = 6
 """How many folders above a file may hold its index."""

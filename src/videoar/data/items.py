@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
@@ -79,6 +80,16 @@ def captioned(item: Item, caption: str | Sequence[str]) -> Item:
     texts = tuple(text for text in texts if text.strip())
     first = texts[0] if texts else item.label or ""
     return replace(item, caption=first, captions=texts if len(texts) > 1 else ())
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The shortest ends of paths that tell them apart: names for a log, without this machine's folders."""
+    parts = [Path(path).absolute().parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=0)):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(set(paths)):
+            return names
+    return list(paths)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Probe:
     """Why only PyAV is known to be right on it; empty: so are the other readers."""
     stamps: np.ndarray = field(default_factory=_no_numbers)
     """Time stamps of the frames in order of presentation; empty: they cannot be told apart, decode from the start."""
+    tick: float = 0.0
+    """Seconds a unit of the time stamps."""
     keys: np.ndarray = field(default_factory=_no_numbers)
     """Frames at which decoding may start, rising."""
     targets: np.ndarray = field(default_factory=_no_numbers)
@@ -133,6 +135,7 @@ def _conclude(walk: Walk, exact: bool) -> Probe:
         exact=exact,
         unusual=_unusual(walk, known),
         stamps=times,
+        tick=float(first["tick"]),
         keys=frames,
         targets=targets,
     )

@@ -189,7 +189,7 @@ class DecordReader(Reader):
 
 
 class TorchCodecReader(Reader):
-    """torchcodec on the CPU, one thread."""
+    """torchcodec on the CPU, one thread. Frames of other time stamps than those asked for are decoded by PyAV."""
 
     def __init__(self, path: str | Path, probe: Probe, frames: int | None = None) -> None:
         super().__init__(path, probe, frames)
@@ -199,7 +199,11 @@ class TorchCodecReader(Reader):
             raise ValueError(f"it counts {len(self._video)} frames, and there are {probe.length}")
 
     def _decode(self, indices: list[int]) -> torch.Tensor:
-        return self._video.get_frames_at(indices).data
+        batch, stamps = self._video.get_frames_at(indices), self._probe.stamps
+        if len(stamps) and np.abs(batch.pts_seconds.numpy() / self._probe.tick - stamps[indices]).max() >= 0.5:
+            _say_once("torchcodec", "torchcodec returned other frames", self.path)
+            return PyAVReader(self.path, self._probe, self._limit)._decode(indices)
+        return batch.data
 
 
 _READERS: dict[str, type[Any]] = {"pyav": PyAVReader, "decord": DecordReader, "torchcodec": TorchCodecReader}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from videoar import GeneratorConfig, TokenizerConfig, VideoAR, VideoTokenizer, __version__, generate
+from videoar.cli import options
 from videoar.cli.main import main
 from videoar.data.readers import open_video, read_image
 from videoar.data.writers import to_uint8, write_mp4, write_png
@@ -97,6 +98,13 @@ def test_labels_give_files_and_every_setting(place, tmp_path):
     with Image.open(tmp_path / "breakout_00004.gif") as gif:
         assert gif.n_frames == 9 and gif.size == SIZE[::-1] and gif.info["duration"] == 200
     assert (tmp_path / "grid.gif").is_file() and (tmp_path / "grid.png").is_file()
+
+
+def test_precision_follows_the_device(monkeypatch):
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, there=there: there)
+        assert options.default_dtype("cuda:1") == ("bfloat16" if there else "float32")
+        assert options.default_dtype("cpu") == "float32"
 
 
 def test_without_a_label_every_class_is_sampled(place, tmp_path):

@@ -19,15 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from videoar.generator.model import _ids
+from videoar.tokenizer.model import TokenizerConfig
 
 aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)
+TOKENIZER = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
 
 
 class FakeGPU(TorchDispatchMode):
@@ -79,6 +84,14 @@ class FakeGPU(TorchDispatchMode):
         self.waits.append((kind, f"{Path(ours[-1].filename).name}:{ours[-1].lineno} {ours[-1].line}"))
 
 
+class Stream:
+    """A stream of work, without any."""
+
+    def __init__(self, device: Any = None) -> None: ...
+
+    def wait_stream(self, other: Stream) -> None: ...
+
+
 @contextlib.contextmanager
 def fake_gpu(monkeypatch: Any, watch: tuple[str, ...] = ()) -> Iterator[FakeGPU]:
     """A fake GPU for the block; `torch.autocast("cuda")`, pinned memory and random generators work as on a real one."""
@@ -93,6 +106,11 @@ def fake_gpu(monkeypatch: Any, watch: tuple[str, ...] = ()) -> Iterator[FakeGPU]
         patch.setattr(
             torch.autograd, "grad", lambda outputs, inputs, *_, **__: [torch.zeros_like(x) for x in _list(inputs)]
         )
+        patch.setattr(torch.Tensor, "__deepcopy__", lambda x, memo: x.detach().clone())  # torchmetrics copies states
+        patch.setattr(torch.cuda, "current_stream", lambda *_: Stream())
+        patch.setattr(torch.cuda, "Stream", Stream)
+        patch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+        patch.setattr(torch.Tensor, "record_stream", lambda *_: None)
         yield gpu
     _ids.cache_clear()  # fake tensors belong to one block
 
@@ -125,3 +143,31 @@ def backward(loss: Tensor, *_: Any, **__: Any) -> None:
         waiting += [following for following, _ in node.next_functions]
         if (leaf := getattr(node, "variable", None)) is not None:
             leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad + 1
+
+
+class OnFakeGPU(SingleDeviceStrategy):
+    """One device that has no accelerator; modules are built on it."""
+
+    def __init__(self):
+        super().__init__(
+            torch.device("cuda", 0), CPUAccelerator(), precision_plugin=MixedPrecision("bf16-mixed", "cuda")
+        )
+
+    def setup_environment(self):
+        pass
+
+    def model_to_device(self):
+        pass
+
+    def teardown(self):
+        pass
+
+
+def batches(count: int, pixels: bool = True) -> list[dict[str, Any]]:
+    """Batches as a loader hands them over, in pinned memory."""
+    batch = {"label": torch.tensor([1, -1]), "caption": ["a ball", ""], "path": ["x", "y"]}
+    batch |= {"video": torch.zeros(2, 3, 5, 32, 32)} if pixels else {"latent": torch.zeros(2, 8, 2, 8, 8)}
+    for value in batch.values():
+        if isinstance(value, torch.Tensor):
+            value.pinned = True  # as a loader's batches are
+    return [batch] * count

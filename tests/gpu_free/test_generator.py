@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from fake_gpu import moved
 
 from videoar import GeneratorConfig, ScalePyramid, VideoAR
+from videoar.generator.text import TextFeatures
 
 PYRAMID = ScalePyramid(((1, 1), (2, 2), (3, 4)))
 LOW, FULL = torch.bfloat16, torch.float32
@@ -33,3 +35,21 @@ def test_attention_is_bfloat16_and_the_residual_stream_float32(gpu, condition):
     assert set(seen) == {FULL}, "what a block adds to, and RoPE's cos and sin"
     assert set(calls) == {(LOW, LOW, LOW)} and len(calls) == len(model.blocks)
     assert logits.shape == (*tokens.shape[:2], model.config.latent_dim) and logits.is_cuda
+
+
+def test_prompts_are_encoded_in_bfloat16_on_the_device(gpu, text_encoder, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text, asked, inputs = TextFeatures(text_encoder, 16), [], []
+    text.of(["a red ball"], torch.device("cpu"))
+    tokenizer, encoder = text.encoder
+    encoder = encoder.to(LOW)
+    monkeypatch.setattr(text, "_keep", lambda features, path: None)  # fake tensors have no values to write
+    with gpu(), torch.autocast("cuda", LOW):
+        encoder = moved(encoder)
+        encoder.to = lambda *where: asked.append(where)  # fake tensors cannot be converted in place
+        encoder.register_forward_pre_hook(lambda _, args, given: inputs.append(given), with_kwargs=True)
+        text.encoder = [tokenizer, encoder]
+        features = text.of(["a blue ball", "a paddle bounces"], torch.device("cuda"))
+    assert asked == [(torch.device("cuda"), LOW)]
+    assert len(inputs) == 1 and all(given.is_cuda for given in inputs[0].values())
+    assert all(x.device.type == "cpu" and x.dtype == FULL for x in features)

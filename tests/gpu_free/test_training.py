@@ -3,40 +3,18 @@
 import lightning
 import pytest
 import torch
-from fake_gpu import moved
-from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.strategies import SingleDeviceStrategy
+from fake_gpu import TOKENIZER, OnFakeGPU, batches, moved
 from torch.utils.data import DataLoader
 
 from videoar.callbacks.stage_switch import StageSwitch
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.tokenizer.discriminator import DiscriminatorConfig
-from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
+from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.generator_module import GeneratorModule, TeachingConfig
 from videoar.training.objective import TokenizerLossConfig
 from videoar.training.tokenizer_module import TokenizerModule
 
 STEPS = 2
-TOKENIZER = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
-
-
-class OnFakeGPU(SingleDeviceStrategy):
-    """One device that has no accelerator; modules are built on it."""
-
-    def __init__(self):
-        super().__init__(
-            torch.device("cuda", 0), CPUAccelerator(), precision_plugin=MixedPrecision("bf16-mixed", "cuda")
-        )
-
-    def setup_environment(self):
-        pass
-
-    def model_to_device(self):
-        pass
-
-    def teardown(self):
-        pass
 
 
 class Waits(lightning.Callback):
@@ -50,15 +28,6 @@ class Waits(lightning.Callback):
 
     def on_train_batch_end(self, *_):
         self.steps.append(list(self.gpu.waits))
-
-
-def batches(pixels=True):
-    batch = {"label": torch.tensor([1, -1]), "caption": ["a ball", ""], "path": ["x", "y"]}
-    batch |= {"video": torch.zeros(2, 3, 5, 32, 32)} if pixels else {"latent": torch.zeros(2, 8, 2, 8, 8)}
-    for value in batch.values():
-        if isinstance(value, torch.Tensor):
-            value.pinned = True  # as a loader's batches are
-    return [batch] * STEPS
 
 
 def train(gpu, module, data, tmp_path):
@@ -92,7 +61,7 @@ def test_tokenizer_steps_never_wait_for_the_device(gpu, losses, tmp_path):
         discriminator=DiscriminatorConfig(channels=4, layers=2, temporal_layers=1),
     )
     with gpu() as it:
-        steps = train(it, moved(module), batches(), tmp_path)
+        steps = train(it, moved(module), batches(STEPS), tmp_path)
     assert steps == [[]] * STEPS
 
 
@@ -106,5 +75,5 @@ def test_generator_steps_never_wait_for_the_device(gpu, condition, pixels, tmp_p
     module._origin_checked = True
     with gpu() as it:
         module._adopt(moved(tokenizer))
-        steps = train(it, moved(module), batches(pixels), tmp_path)
+        steps = train(it, moved(module), batches(STEPS, pixels), tmp_path)
     assert steps == [[]] * STEPS

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from videoar import TokenizerConfig
+from videoar.benchmarking.fakes import fake
 from videoar.benchmarking.setting import Setting
 from videoar.cli import main as cli
 from videoar.generator import config as generator_config
@@ -89,7 +90,7 @@ def test_live_memory_follows_storages():
 
 def test_fake_networks_keep_shapes_strides_and_flags():
     with live.counting() as memory:
-        layer = live.fake(lambda: torch.nn.Conv3d(2, 4, 3).to(memory_format=torch.channels_last_3d))
+        layer = fake(lambda: torch.nn.Conv3d(2, 4, 3).to(memory_format=torch.channels_last_3d))
         assert memory.live == 4 * (4 * 2 * 27 + 4)
         assert layer.weight.is_contiguous(memory_format=torch.channels_last_3d)
         assert layer.weight.requires_grad
@@ -123,6 +124,9 @@ def test_cluster_adds_up():
     weights = plan["weights"]["all"]
     assert weights == pytest.approx(926e6, rel=0.02)
     assert plan["device_bytes"]["AdamW's two moments, float32, sharded"] == weights
+    block, rest = plan["weights"]["block"], plan["weights"]["rest"]
+    gathered = plan["device_bytes"]["two gathered blocks, bfloat16, and the rest, float32"]
+    assert gathered == 2 * 2 * block + 4 * rest, "FSDP gathers what is outside the blocks in float32"
     assert plan["clips_a_step"] == 48 and plan["tokens_a_step"] == 48 * 650
     assert plan["seconds_a_step"] == pytest.approx(48e15 / (8 * 989e12 * 0.4))
     assert plan["checkpoint_bytes"] > 16 * weights

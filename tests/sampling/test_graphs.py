@@ -152,12 +152,29 @@ def test_conditions_are_prepared_once():
             model.step(tokens, c, model.new_cache(c, PYRAMID, 1), PYRAMID, 0, frame) for c in (condition, prepared)
         )
     assert torch.equal(plain, fast)
-    other = Condition(
-        torch.randn(2, 1, 64), None, torch.randn(2, 64), tuple(torch.zeros_like(m) for m in prepared.modulation)
-    )
+    blank = pytree.tree_map(torch.zeros_like, prepared.modulation)
+    other = Condition(torch.randn(2, 1, 64), None, torch.randn(2, 64), blank)
     with torch.no_grad():
         other.overwrite(prepared)
-    assert torch.equal(other.tokens, condition.tokens) and torch.equal(other.modulation[1], prepared.modulation[1])
+    pairs = zip(pytree.tree_leaves(other.modulation), pytree.tree_leaves(prepared.modulation), strict=True)
+    assert torch.equal(other.tokens, condition.tokens) and all(torch.equal(a, b) for a, b in pairs)
+
+
+@torch.no_grad()
+def test_prompts_of_any_length_share_one_recording_and_few_are_kept(monkeypatch):
+    monkeypatch.setattr(FrameGraphs, "record", staticmethod(Recording.record))
+    model, graphs = make_generator(condition="bytes"), FrameGraphs(keep=2)
+    samplers = []
+    for seed, prompt in enumerate(["a", "a longer prompt", "bird"]):
+        asked = LatentRequest([prompt], PYRAMID, 2, [seed], GUIDED)
+        samplers.append(graphs.sampler(model, asked))
+        assert all(map(torch.equal, bits_of(samplers[-1]), bits_of(LatentSampler(model, asked))))
+    assert samplers[0] is samplers[1] is samplers[2]
+    for frames in (3, 2, 4):
+        last = graphs.sampler(model, LatentRequest(["a"], PYRAMID, frames, [0], GUIDED))
+    assert list(graphs._samplers.values()) == [samplers[0], last], "the one used longest ago is let go"
+    with pytest.raises(ValueError, match="keep must be at least 1"):
+        FrameGraphs(keep=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

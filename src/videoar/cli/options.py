@@ -65,6 +65,14 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def default_dtype(device: str) -> str:
+    """What weights are sampled with: bfloat16 on a GPU that has it, else float32."""
+    import torch
+
+    gpu = torch.device(device).type == "cuda"
+    return "bfloat16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
 def pairs(items: list[str], option: str) -> dict[str, str]:
     """KEY=VALUE arguments as a dict.
 

@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRAMES",
         help="frames taken from --video or a shot (1+4n; default 5)",
     )
+    _clip_arguments(parser)
+    _run_arguments(parser)
+
+
+def _clip_arguments(parser: argparse.ArgumentParser) -> None:
+    """How long and large a clip is, and how its bits are drawn."""
+    add = parser.add_argument
     add("--frames", type=FRAMES, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
     add("--seconds", type=SECONDS, default=None, help="go on shot after shot until the video is this long")
     add(
@@ -76,12 +83,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="visual prefix guidance strength (default 0: off)",
     )
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the files go, and how they are made."""
+    add = parser.add_argument
     add("--grid", action="store_true", help="also write grid.gif and grid.png, one row a label or prompt")
     add("--seed", type=SEED, default=0, help="video i uses seed + i (default 0)")
     add("--batch", type=BATCH, default=8, help="videos sampled together (default 8)")
     add("--device", type=options.device, default=None, help="cpu, cuda, … (default: cuda if there is one)")
     add(
-        "--dtype", choices=["float32", "bfloat16"], default="float32", help="precision of the weights (default float32)"
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        default=None,
+        help="precision of the weights (default: bfloat16 on a GPU that has it, else float32)",
     )
     add("--compile", action="store_true", help="compile the generator's steps: a minute first, then faster")
     add("--graphs", action="store_true", help="record CUDA graphs in the first batch and replay them in the others")
@@ -109,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"removed {removed} videos of an earlier run from {folder}")
     generator, tokenizer = load_models(args.model)
     device = args.device or options.default_device()
-    dtype = getattr(torch, args.dtype)
+    precision = args.dtype or options.default_dtype(device)
+    dtype = getattr(torch, precision)
     generator, tokenizer = generator.to(device, dtype).eval(), tokenizer.to(device, dtype).eval()
     if args.compile:
         generator.compile_steps()
@@ -119,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     row = args.num if args.grid else None
     gallery = Gallery(folder, args.fps, args.batch, row, args.seconds, args.context or CONTEXT)
     facts = {name: value for name, value in vars(args).items() if not callable(value)}
-    facts |= {"size": list(size), "device": device}
+    facts |= {"size": list(size), "device": device, "dtype": precision}
     with Progress(transient=True) as bar:
         task = bar.add_task("sampling", total=None)
         progress = lambda which, done, total: bar.update(  # noqa: E731

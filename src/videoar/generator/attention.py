@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videoar.generator.places import FramePlace
 from videoar.generator.rope import rotate
 from videoar.kernels.attention import attention
 from videoar.kernels.linear import Apply, plain
@@ -74,6 +75,7 @@ class KVCache:
         self.stored: list[int] = []  # frame ids in the order of their keys, the current frame last
         self.write = slice(0, 0)
         self.mask: Tensor | None = None
+        self.place: FramePlace | None = None  # of the current frame
         self.linear: Apply = plain  # how the blocks apply their linear layers
 
     def restart(self) -> None:
@@ -113,6 +115,16 @@ class KVCache:
         return F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=self.mask)
 
 
+def autocasts(x: Tensor) -> bool:
+    """Whether operations on the device of `x` go through autocast (the meta device has none)."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+def working_dtype(weight: Tensor) -> torch.dtype:
+    """Of what a linear layer with this weight makes now: autocast's, or the weight's own."""
+    return torch.get_autocast_dtype(weight.device.type) if autocasts(weight) else weight.dtype
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation of the last axis, with a learned gain if `affine`.
 
@@ -126,7 +138,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = None if self.weight is None else self.weight.to(x.dtype)
-        if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        if not autocasts(x):
             return F.rms_norm(x, (self.width,), weight, self.eps)
         with torch.autocast(x.device.type, enabled=False):
             return F.rms_norm(x, (self.width,), weight, self.eps)
@@ -150,7 +162,7 @@ class Attention(nn.Module):
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, attend: Attend, linear: Apply = plain
     ) -> Tensor:
         """x [B, L, C] → [B, L, C]; `rotation`: cos and sin of RoPE, or None for absolute positions."""
-        q, k, v = linear(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = linear(self.qkv, x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.query_norm(q), self.key_norm(k)
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)

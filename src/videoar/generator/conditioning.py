@@ -4,24 +4,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from videoar.errors import UserError
-from videoar.files import atomic_path, cache_folder
 from videoar.generator.config import GeneratorConfig
+from videoar.generator.text import TextFeatures
 from videoar.kernels.transfer import sent
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Condition:
     tokens: Tensor
     lengths: Tensor | None
     pooled: Tensor
-    modulation: tuple[Tensor, Tensor] | None = None
+    modulation: tuple[Any, Tensor] | None = None
 
     def overwrite(self, other: Condition) -> None:
         """Copy another condition of the same shape into the memory of this one."""
@@ -46,7 +40,7 @@ class Condition:
             mine.copy_(new)
 
     def _tensors(self) -> list[Tensor]:
-        return [t for t in (self.tokens, self.lengths, self.pooled, *(self.modulation or ())) if t is not None]
+        return [t for t in tree_leaves((self.tokens, self.lengths, self.pooled, self.modulation)) if t is not None]
 
     @property
     def batch(self) -> int:
@@ -182,82 +176,21 @@ class ByteCondition(nn.Module):
 
 
 class TextCondition(nn.Module):
-    """Text through a frozen Hugging Face encoder (flan-t5 by name or path), loaded at the first prompt, cached on disk.
-
-    The encoder is no submodule: its weights never enter a checkpoint. Its features do not change, so those of the last
-    prompts are kept in memory and those of all, one safetensors file a prompt, in `cache_folder("text")`.
-    """
-
-    REMEMBERED = 256
+    """Text through a frozen encoder that belongs to no checkpoint (`generator.text`)."""
 
     def __init__(self, width: int, encoder: str, features: int, max_tokens: int) -> None:
         super().__init__()
-        self.encoder_name, self.max_tokens = encoder, max_tokens
+        self.max_tokens = max_tokens
+        self.text = TextFeatures(encoder, max_tokens)
         self.project = _PrefixProjection(features, width)
-        self._encoder: list[Any] = []
-        self._memory: dict[str, Tensor] = {}
-
-    def features(self, prompt: str) -> Tensor:
-        """The encoder's features of one prompt, float32 [P, F] on the CPU.
-
-        Raises:
-            UserError: transformers is missing, the encoder cannot be loaded, or the prompt is empty or too long.
-        """
-        if prompt not in self._memory:
-            key = hashlib.sha256(f"{self.encoder_name}\0{prompt}".encode()).hexdigest()[:32]
-            path = cache_folder("text") / f"{key}.safetensors"
-            features = self._load(path) if path.exists() else self._encode(prompt, path)
-            self._check_length(prompt, features.shape[0])
-            while len(self._memory) >= self.REMEMBERED:
-                del self._memory[next(iter(self._memory))]
-            self._memory[prompt] = features
-        return self._memory[prompt]
-
-    def _check_length(self, prompt: str, tokens: int) -> None:
-        if not prompt or tokens > self.max_tokens:
-            raise UserError(f"prompt of {tokens} tokens; allowed are 1 … {self.max_tokens}: {prompt[:60]!r}")
-
-    @staticmethod
-    def _load(path: Path) -> Tensor:
-        try:
-            return load_file(path)["features"].float()
-        except (SafetensorError, KeyError, OSError) as error:
-            raise UserError(f"{path} holds no text features, delete it: {error}") from error
-
-    def _encode(self, prompt: str, path: Path) -> Tensor:
-        if not self._encoder:
-            self._encoder = list(_load_text_encoder(self.encoder_name))
-        tokenizer, encoder = self._encoder
-        device = self.project.token.weight.device
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
-        self._check_length(prompt, ids.shape[1])
-        with torch.no_grad():
-            features = encoder.to(device)(input_ids=ids.to(device)).last_hidden_state[0].float().cpu().contiguous()
-        try:
-            with atomic_path(path) as partial:  # ranks may encode the same prompt at once
-                save_file({"features": features.half()}, partial)
-        except UserError as error:
-            log.warning("%s; the prompt's features are kept in memory only", error)
-        return features.half().float()
 
     def forward(self, prompts: Sequence[str]) -> Condition:
-        each = [self.features(prompt) for prompt in prompts]
+        """Raises UserError as `TextFeatures.of`."""
         device = self.project.token.weight.device
+        each = self.text.of(prompts, device)
         lengths = sent(torch.tensor([f.shape[0] for f in each]), device)
         padded = sent(nn.utils.rnn.pad_sequence(each, batch_first=True), device)
         return self.project(padded, lengths)
-
-
-def _load_text_encoder(name: str) -> tuple[Any, Any]:
-    """(tokenizer, encoder) of a Hugging Face text encoder, on the CPU, frozen."""
-    try:
-        from transformers import AutoTokenizer, T5EncoderModel
-    except ImportError as error:
-        raise UserError("text conditions need transformers: pip install 'videoar[text]'") from error
-    try:
-        return AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(name).eval().requires_grad_(False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}") from error
 
 
 def encode(network: Any, values: Condition | Tensor | Sequence[int | str | None]) -> Condition:

@@ -19,12 +19,13 @@ from torch.utils.checkpoint import checkpoint
 
 from videoar.bits.corruption import CorruptionConfig, TeacherForcing, teacher_forcing
 from videoar.bits.pyramid import Order, ScalePyramid
-from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm
-from videoar.generator.blocks import Block
+from videoar.generator.attention import Attend, DenseAttend, KVCache, RMSNorm, working_dtype
+from videoar.generator.blocks import Block, Modulation
 from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, encode, pad_prefix
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.head import make_head
-from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
+from videoar.generator.places import FramePlace, offset, rotation_of
+from videoar.generator.rope import video_positions
 from videoar.generator.visibility import SequenceIds, dense_mask, step_mask
 from videoar.kernels.linear import Apply, packed, plain
 from videoar.pretrained import Pretrained
@@ -141,11 +142,13 @@ class VideoAR(nn.Module, Pretrained):
         flex = self.config.attention == "flex" and not (tokens.device.type == "cpu" and torch.is_grad_enabled())
         encoded = self.condition(condition)
         encoded = pad_prefix(encoded) if flex else encoded
-        x = self.embed_tokens(tokens, pyramid, slice(0, tokens.shape[1]))
+        scales = self.scale_embedding(pyramid.scale_ids(tokens.device).repeat(frames))
+        x = self.embed_tokens(tokens, scales, start=self.steps(pyramid)[0].stop)
         prefix = encoded.tokens.shape[1]
         attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep, flex)
         positions = video_positions(pyramid, frames, 0, self.config.normalised_positions, tokens.device)
-        x, rotation = self._with_positions(x, positions, encoded, with_prefix=True)
+        x = torch.cat([encoded.tokens.to(x.dtype), offset(self.config, x, positions)], dim=1)
+        rotation = rotation_of(self.config, positions, encoded, with_prefix=True)
         modulation, of_head = self._modulations(encoded)
         return self.head(self._features(self._transform(x, modulation, rotation, attend)[:, prefix:], of_head), bits)
 
@@ -181,10 +184,10 @@ class VideoAR(nn.Module, Pretrained):
 
     def new_cache(self, condition: Condition, pyramid: ScalePyramid, frames: int) -> KVCache:
         """An empty KV cache for sampling `frames` latent frames under `condition`."""
-        c, weight = self.config, self.embed.weight
+        c, dtype = self.config, working_dtype(self.embed.weight)
         shape = (condition.batch, c.heads, c.width // c.heads)
         prefix = condition.tokens.shape[1]
-        cache = KVCache(c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, weight.device, weight.dtype)
+        cache = KVCache(c.depth, shape, prefix, pyramid.length, frames, c.window, c.sinks, self.device, dtype)
         cache.linear = self.fast_linear()
         return cache
 
@@ -223,53 +226,46 @@ class VideoAR(nn.Module, Pretrained):
         with_prefix, prefix = frame == 0 and inside.start == 0, condition.tokens.shape[1]
         if inside.start == 0:
             cache.begin_frame(frame)
+            positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)
+            scales = self.scale_embedding(pyramid.scale_ids(tokens.device))
+            rotation = rotation_of(self.config, positions, condition, with_prefix=False)
+            cache.place = FramePlace(scales, positions, rotation)
+        place = cache.place
+        assert place is not None, "a frame begins with its first token"
         modulation, of_head = condition.modulation or self._modulations(condition)
         lengths, device = condition.lengths, condition.tokens.device
         mask = step_mask(pyramid, cache.stored, inside, prefix, with_prefix, lengths, device, self.config.order)
         cache.begin_step(inside.start, inside.stop, with_prefix, mask)
-        x = self.embed_tokens(tokens, pyramid, inside, first_frame=frame)
-        positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)[inside]
-        x, rotation = self._with_positions(x, positions, condition, with_prefix)
+        start = min(self.steps(pyramid)[0].stop, tokens.shape[1]) if with_prefix else 0
+        x = self.embed_tokens(tokens, place.scales[inside], start)
+        x, rotation = offset(self.config, x, place.positions[inside]), place.turned(inside)
+        if with_prefix:
+            x = torch.cat([condition.tokens.to(x.dtype), x], dim=1)
+            rotation = rotation_of(self.config, place.positions[inside], condition, with_prefix=True)
         x = (self._compiled or self._transform)(x, modulation, rotation, cache, cache.linear)
         return self._features(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
-    def embed_tokens(self, tokens: Tensor, pyramid: ScalePyramid, inside: slice, first_frame: int = 0) -> Tensor:
-        """Contexts [B, n, F] at `inside` of the clip that starts at `first_frame` → embeddings [B, n, C] (eq. 7)."""
-        D = self.config.latent_dim
-        x = self.embed(tokens.to(self.embed.weight.dtype) * D**0.5)
-        if first_frame == 0 and inside.start == 0:
-            first = min(self.steps(pyramid)[0].stop, x.shape[1])
-            x = torch.cat([self.start.to(x.dtype).expand(x.shape[0], first, -1), x[:, first:]], dim=1)
-        scale = pyramid.scale_ids(tokens.device).repeat(-(-inside.stop // pyramid.length))[inside]
-        return x + self.scale_embedding(scale)
+    def embed_tokens(self, tokens: Tensor, scales: Tensor, start: int) -> Tensor:
+        """Contexts [B, n, F] → embeddings [B, n, C] (eq. 7).
 
-    def _with_positions(
-        self, x: Tensor, positions: Tensor, condition: Condition, with_prefix: bool
-    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Prepend the prefix if asked, and give every token its position behind |Ψ| prefix tokens (eq. 7)."""
-        config, prefix = self.config, condition.tokens.shape[1]
-        if config.position == "absolute":
-            x = x + sinusoids(positions, config.width).to(x.dtype)
-        elif config.position == "rope2d":
-            x = x + sinusoids(positions[:, :1], config.width).to(x.dtype)
-        if with_prefix:
-            x = torch.cat([condition.tokens.to(x.dtype), x], dim=1)
-        if config.position == "absolute":
-            return x, None
-        lengths = condition.lengths
-        shifted = positions + prefix if lengths is None else positions + lengths[:, None, None]
-        if with_prefix:
-            head = prefix_positions(prefix, x.device)
-            head = head if lengths is None else head.expand(lengths.shape[0], -1, -1)
-            shifted = torch.cat([head, shifted], dim=-2)
-        cos, sin = rotations(shifted, config.width // config.heads, config.position)
-        return x, (cos, sin) if lengths is None else (cos[:, None], sin[:, None])
+        Args:
+            scales: embeddings of the tokens' scales, [n, C].
+            start: tokens at the beginning that are the first step of a clip, and so the start token.
+        """
+        x = self.embed(tokens.to(self.embed.weight.dtype) * self.config.latent_dim**0.5)
+        if start:
+            x = torch.cat([self.start.to(x.dtype).expand(x.shape[0], start, -1), x[:, start:]], dim=1)
+        return x + scales
 
     def prepared(self, condition: Condition) -> Condition:
         """The condition with its modulations, which then are computed once a clip and not in every step."""
-        return replace(condition, modulation=self._modulations(condition))
+        shared, of_head = self._modulations(condition)
+        if hasattr(self.blocks[0].modulation, "device_mesh"):  # sharded: whole only while a block runs
+            return replace(condition, modulation=(shared, of_head))
+        blocks: Any = self.blocks
+        return replace(condition, modulation=([block.modulated(shared) for block in blocks], of_head))
 
     def _modulations(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Adaptive scales, shifts and gates: of all blocks [B, 1, 6, C], and of the head [B, 1, 2, C]."""
@@ -279,21 +275,22 @@ class VideoAR(nn.Module, Pretrained):
     def _transform(
         self,
         x: Tensor,
-        modulation: Tensor,
+        modulation: Tensor | Sequence[Modulation],
         rotation: tuple[Tensor, Tensor] | None,
         attend: Attend,
         linear: Apply = plain,
     ) -> Tensor:
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            own = modulation if isinstance(modulation, Tensor) else modulation[i]
             if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, modulation, rotation, attend, use_reentrant=False)
+                x = checkpoint(block, x, own, rotation, attend, use_reentrant=False)
             else:
-                x = block(x, modulation, rotation, attend, linear)
+                x = block(x, own, rotation, attend, linear)
         return x
 
     def _features(self, x: Tensor, modulation: Tensor) -> Tensor:
         scale, shift = modulation.unbind(-2)
-        return self.head_norm(x) * (1 + scale) + shift
+        return torch.addcmul(shift, self.head_norm(x), 1 + scale)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in asdict(self.config).items() if name != "class_names")

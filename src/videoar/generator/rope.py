@@ -39,7 +39,7 @@ def prefix_positions(length: int, device: torch.device | None = None) -> Tensor:
 
 
 def rotations(positions: Tensor, head_width: int, position: str, base: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin of every token's rotation angles, float [..., L, K/2].
+    """cos of every token's rotation angles, and sin with the sign that `rotate` needs, float32 [..., L, K].
 
     Args:
         positions: (t, h, w), float [..., L, 3].
@@ -50,13 +50,16 @@ def rotations(positions: Tensor, head_width: int, position: str, base: float = 1
     first = FIRST_AXIS[position]
     axis = first + torch.arange(pairs, device=positions.device) % (3 - first)
     angles = positions.index_select(-1, axis) * frequency
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x [B, N, L, K]: channel j turns with channel j + K/2. cos, sin: [L, K/2] or [B, 1, L, K/2]."""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+    """Rotate x [B, N, L, K]: channel j turns with channel j + K/2. cos, sin: float32 [L, K] or [B, 1, L, K].
+
+    (a, b) → (a·cos − b·sin, b·cos + a·sin). The angles' float32 makes the products float32, whatever x is.
+    """
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin).to(x.dtype)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

@@ -43,10 +43,32 @@ class Packed:
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
+class Turned:
+    """The linear layers that have no bias, with their weights turned once a clip: one operation of four less a call.
+
+    It holds views, which follow weights that change in place.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weights: dict[nn.Module, Tensor] = {}
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and module.bias is None:
+                self.weights[module] = module.weight.detach().t()
+
+    def __call__(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """`layer(x)` without gradients."""
+        return x @ self.weights[layer] if layer in self.weights else layer(x)
+
+
 def packed(model: nn.Module) -> Apply:
-    """The fastest way to apply the linear layers of `model` while its weights stay as they are, without gradients."""
+    """The fastest way to apply the linear layers of `model` while its weights stay as they are, without gradients.
+
+    Under a GPU's autocast the layers stay as they are: it keeps what it makes of parameters, but not of views.
+    """
     weight = next(model.parameters())
     sharded = hasattr(weight, "device_mesh")  # no rank has the whole of it
+    if weight.is_cuda and not sharded and not torch.is_grad_enabled() and enabled("linear"):
+        return plain if torch.is_autocast_enabled("cuda") else Turned(model)
     usable = weight.device.type == "cpu" and not sharded and mkldnn.is_available() and enabled("linear")
     if weight.dtype == torch.bfloat16:
         usable = usable and torch.ops.mkldnn._is_mkldnn_bf16_supported()

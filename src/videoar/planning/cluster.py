@@ -121,11 +121,12 @@ def device_bytes(w: Weights, asked: Cluster, need: Need) -> dict[str, float]:
     """Memory of one device under FSDP2 (configs/hardware/fsdp.yaml), part by part.
 
     Weights, gradients, moments and averaged weights are float32 and sharded. A block is gathered in bfloat16 for its
-    turn, the next one meanwhile; its gradients are reduced in float32. AdamW's update is fused and makes no copies.
+    turn, the next one meanwhile; its gradients are reduced in float32. What is outside the blocks is gathered once a
+    step, in float32 (`training.sharding`). AdamW's update is fused and makes no copies.
     """
     shard = w.all / asked.devices
-    gathered = 2 * (2 * w.block + w.rest)
-    reducing = (2 + 4) * w.block + 2 * w.rest
+    gathered = 2 * 2 * w.block + 4 * w.rest
+    reducing = 4 * w.rest + max((2 + 4) * w.block, 4 * w.rest)  # the rest's are whole until the end of the pass
     activations = asked.batch * need.per_clip
     return {
         "weights, float32, sharded": 4 * shard,
@@ -133,8 +134,8 @@ def device_bytes(w: Weights, asked: Cluster, need: Need) -> dict[str, float]:
         "AdamW's two moments, float32, sharded": 8 * shard,
         "averaged weights (EMA), float32, sharded": 4 * shard,
         "frozen tokenizer, float32, whole": 4.0 * w.tokenizer,
-        "two gathered blocks and the rest, bfloat16": float(gathered),
-        "gradients of a block on their way": float(reducing),
+        "two gathered blocks, bfloat16, and the rest, float32": float(gathered),
+        "gradients on their way, of a block and the rest": float(reducing),
         "activations with checkpointing": float(activations),
     }
 

@@ -7,12 +7,12 @@ autograd and optimizers run on them, in the order in which they would run on a d
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -70,22 +70,3 @@ def counting() -> Iterator[LiveMemory]:
             yield memory
         finally:
             generator_model._ids.cache_clear()
-
-
-def fake(build: Callable[[], nn.Module], dtype: torch.dtype | None = None) -> Any:
-    """The module that `build` makes, with fake CPU tensors for its parameters and buffers; inside `counting`."""
-    with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"):
-        module = build()
-    for part in module.modules():
-        for name, value in part._parameters.items():
-            if value is not None:
-                part._parameters[name] = nn.Parameter(_like(value, dtype), value.requires_grad)
-        for name, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[name] = _like(buffer, dtype)
-    return module
-
-
-def _like(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    chosen = dtype if dtype is not None and value.is_floating_point() else value.dtype
-    return torch.empty_strided(value.shape, value.stride(), dtype=chosen)

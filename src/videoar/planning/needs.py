@@ -16,11 +16,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from videoar import kernels
+from videoar.benchmarking.fakes import fake
 from videoar.benchmarking.setting import Setting
 from videoar.benchmarking.timing import flop_counter
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.model import VideoAR
-from videoar.planning.live import LiveMemory, counting, fake
+from videoar.planning.live import LiveMemory, counting
 from videoar.planning.steps import RUNS, Mark, TrainingRun, Unmasked, conditions
 from videoar.sampling.generate import generate
 from videoar.tokenizer.model import VideoTokenizer
@@ -71,7 +72,7 @@ class Need:
 
 def training_need(kind: str, setting: Setting, checkpointing: bool, flops: bool = True) -> Need:
     """Count training steps of the `tokenizer` or the `generator` in bf16-mixed; needs no such device."""
-    with _counted(setting) as (memory, own):
+    with counted(setting) as (memory, own):
         run = RUNS[kind](own, fake, checkpointing)
         gc.collect()
         state = memory.restart()
@@ -87,14 +88,14 @@ def training_need(kind: str, setting: Setting, checkpointing: bool, flops: bool 
 
 def model_flops(kind: str, setting: Setting) -> int:
     """FLOPs of a training step on one clip without recomputation: what an MFU is counted with."""
-    with _counted(setting) as (_, own), flop_counter() as counter:
+    with counted(setting) as (_, own), flop_counter() as counter:
         run = RUNS[kind](own, fake, False)
         run.step(1, lambda phase: None)
     return _operations(counter, run, setting)
 
 
 @contextmanager
-def _counted(setting: Setting) -> Iterator[tuple[LiveMemory, Setting]]:
+def counted(setting: Setting) -> Iterator[tuple[LiveMemory, Setting]]:
     """Count on fake CPU tensors what happens on the setting's device; a GPU has none of the twins of `kernels`."""
     cpu = torch.device("cpu")
     with kernels.without(*(() if setting.device == cpu else kernels.NAMES)), counting() as memory:

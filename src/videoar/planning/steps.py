@@ -29,7 +29,7 @@ from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer
 from videoar.training.tokenizer_module import frozen
 
 Make = Callable[[Callable[[], nn.Module]], Any]
-"""Turns a builder into a network: `live.fake`, or a call and a move to a device."""
+"""Turns a builder into a network: `fakes.fake`, or a call and a move to a device."""
 Mark = Callable[[str], None]
 """Called when a phase of a step is over: `backward`, `update`."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -16,9 +16,6 @@ from videoar.generator.conditioning import Condition
 from videoar.generator.model import Labels, VideoAR
 from videoar.sampling.given import Pixels
 from videoar.sampling.guidance import Guidance, default_guidance
-
-if TYPE_CHECKING:
-    from videoar.sampling.graphs import FrameGraphs
 
 
 class Progress(Protocol):
@@ -78,6 +75,12 @@ class LatentRequest:
     progress: Progress | None = None
 
 
+class Recorder(Protocol):
+    """Makes samplers whose work is recorded and replayed (`graphs.FrameGraphs`)."""
+
+    def sampler(self, generator: VideoAR, asked: LatentRequest) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Request:
     """One video for each entry of `condition` (class-conditional, text, I2V and V2V).
@@ -106,7 +109,7 @@ class Request:
     greedy: bool = False
     prefix: Pixels | None = None
     progress: Progress | None = None
-    graphs: FrameGraphs | None = None
+    graphs: Recorder | None = None
 
     @property
     def batch(self) -> int:

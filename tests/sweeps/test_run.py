@@ -84,6 +84,54 @@ def test_a_base_config_that_was_edited_is_other_settings(make_sweep, base_config
         write_child(load_sweep(path).children[0], tmp_path / "child")
 
 
+LATE = """
+import json, pathlib, sys
+step, out = sys.argv[1], pathlib.Path(sys.argv[3])
+open(sys.argv[0] + ".ran", "a").write(step + chr(10))
+if step == "evaluate" and sys.argv[4] != "plain":
+    sys.exit("no such protocol")
+out.mkdir(exist_ok=step == "train")  # as `videoar sample`, which refuses a folder with videos
+(out / "n.json").write_text(json.dumps({"n": float(sys.argv[4])} if step == "sample" else {"n": 7}))
+"""
+
+
+def test_a_late_step_that_changes_costs_only_itself(make_sweep, base_config, tmp_path):
+    """Trained once; a typo in what comes behind it is mended and only that runs, its old output out of the way."""
+    (tmp_path / "late.py").write_text(LATE)
+    collect = {name: {"json": f"{name}s/n.json", "key": "n"} for name in ("sample", "evaluate")}
+    collect["trained"] = {"seconds": "train"}
+
+    def sweep(num, protocol):
+        run = f"$ {sys.executable} {tmp_path / 'late.py'}"
+        steps = {"train": f"{run} train --out {{out}}", "sample": f"{run} sample --out {{out}}/samples {num}"}
+        steps["evaluate"] = f"{run} evaluate --out {{out}}/evaluates {protocol}"
+        return make_sweep(grid=None, seeds=[0], steps=steps, collect=collect)
+
+    ran = lambda: lines_of(tmp_path / "late.py.ran")  # noqa: E731
+    failed = run_sweep(sweep(4, "plane"), tmp_path / "out").outcomes[0]
+    assert failed.state == "failed" and ran() == ["train", "sample", "evaluate"]
+    assert failed.metrics.keys() == {"sample", "trained"}, "what is done stays in the table"
+    assert (tmp_path / "out/results.csv").read_text().splitlines()[1].startswith("seed0,0,failed,4.0,,")
+    assert (tmp_path / "out/results.png").is_file()
+    done = run_sweep(sweep(4, "plain"), tmp_path / "out").outcomes[0]
+    assert done.metrics["evaluate"] == 7 and ran()[3:] == ["evaluate"]
+    again = run_sweep(sweep(6, "plain"), tmp_path / "out").outcomes[0]
+    assert again.metrics["sample"] == 6 and ran()[4:] == ["sample", "evaluate"]
+    assert (tmp_path / "out/seed0/samples.before_1/n.json").is_file(), "what was is kept, out of the way"
+
+
+def test_what_training_depends_on_may_not_change(make_sweep, base_config, tmp_path):
+    late = {"fit": "fit", "sample": "sample --model {ckpt}"}
+    child = lambda **changes: load_sweep(  # noqa: E731
+        make_sweep(config=base_config, grid=None, seeds=[0], **({"steps": late} | changes))
+    ).children[0]
+    write_child(child(), tmp_path / "child")
+    write_child(child(steps=late | {"sample": "sample --model {ckpt} --num 4"}), tmp_path / "child")
+    for other in ({"steps": late | {"fit": "fit --data.root x"}}, {"set": {"trainer.max_steps": 6}}):
+        with pytest.raises(UserError, match="other settings"):
+            write_child(child(**other), tmp_path / "child")
+
+
 def test_a_failed_child_is_reported_and_the_others_go_on(make_sweep, tmp_path, capsys):
     path, out = make_sweep(grid={"lr": [9, 2.0]}, seeds=[0]), tmp_path / "out"
     assert cli.main(["sweep", str(path), "--out", str(out)]) == 1

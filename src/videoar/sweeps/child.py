@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,8 +36,10 @@ VIDEOAR = (sys.executable, "-m", "videoar")
 def write_child(child: Child, folder: Path) -> None:
     """Write what to do; a folder of the same child is kept, so that it resumes.
 
+    A step that reads otherwise now is done again, and so are those after it; training before it stands.
+
     Raises:
-        UserError: the folder holds a child with other settings.
+        UserError: the folder holds a child whose training had other settings.
     """
     spec = {
         "name": child.name,
@@ -50,9 +52,29 @@ def write_child(child: Child, folder: Path) -> None:
     before = read_json(folder / "child.json")
     if before and before["digest"] != spec["digest"]:
         raise UserError(f"{folder} was started with other settings; remove it or choose another --out")
+    if before and (changed := _changed(before["steps"], child.steps)):
+        _forget(folder, changed)
     _write(folder / "override.yaml", child.override_yaml())
     _write(folder / "commands.sh", "\n".join(child.commands()) + "\n")
     _write(folder / "child.json", json.dumps(spec, indent=2, default=str) + "\n")
+
+
+def _changed(before: dict[str, list[str]], now: dict[str, list[str]]) -> list[str]:
+    """The steps from the first one on that is not what it was."""
+    pairs = zip(before.items(), now.items())
+    same = next((i for i, (old, new) in enumerate(pairs) if old != new), min(len(before), len(now)))
+    return list(dict.fromkeys([*list(before)[same:], *list(now)[same:]]))
+
+
+def _forget(folder: Path, steps: list[str]) -> None:
+    """These steps are not done any more, and neither is the child."""
+    with _locked(folder):
+        state = read_json(folder / "state.json")
+        if state:
+            state["done"] = [step for step in state["done"] if step not in steps]
+            state["seconds"] = {name: s for name, s in state["seconds"].items() if name not in steps}
+            _save(folder, state)
+        (folder / "result.json").unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -64,6 +86,28 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     """The result of a finished child, or None: not finished, or other numbers are wanted now."""
     result, spec = read_json(folder / "result.json"), read_json(folder / "child.json")
     return result if result and result["collect"] == spec.get("collect") else None
+
+
+def partial_result(folder: Path) -> dict[str, float]:
+    """The numbers of the steps that are done, of a child that failed in a later one."""
+    spec, state = read_json(folder / "child.json"), read_json(folder / "state.json")
+    done, found = state.get("done", []), {}
+    for name, source in spec.get("collect", {}).items():
+        makers = _makers(folder, source, spec["steps"])
+        if makers and all(step in done for step in makers):
+            with suppress(UserError, OSError, KeyError):
+                found |= collect(folder, {name: source}, state.get("seconds", {}))
+    return found
+
+
+def _makers(folder: Path, source: dict[str, Any], steps: dict[str, list[str]]) -> list[str]:
+    """The steps that a number comes from; none where only the whole child tells."""
+    if "scalar" in source:
+        return [name for name, argv in steps.items() if argv[0] == "fit"]
+    if "seconds" in source:
+        return [source["seconds"]]
+    place = folder / Path(source["json"]).parts[0]
+    return [name for name, argv in steps.items() if place in _written(folder, name, argv)]
 
 
 def tail(folder: Path, lines: int = 12) -> list[str]:
@@ -93,10 +137,12 @@ def run_child(folder: str | Path) -> int:
         if result_of(folder) is not None:
             return 0
         spec, state = read_json(folder / "child.json"), read_json(folder / "state.json")
-        state = {"done": state.get("done", []), "seconds": state.get("seconds", {}), "error": None, "pid": os.getpid()}
+        kept = {"done": state.get("done", []), "begun": state.get("begun", []), "seconds": state.get("seconds", {})}
+        state = kept | {"error": None, "pid": os.getpid()}
         try:
             for step, argv in spec["steps"].items():
                 if step not in state["done"]:
+                    _make_room(folder, step, spec["steps"], state)
                     _run_step(folder, step, argv, state, lock)
             _save(folder, state, running="collect")
             metrics = collect(folder, spec["collect"], state["seconds"])
@@ -131,6 +177,26 @@ def _run_step(folder: Path, step: str, argv: list[str], state: dict[str, Any], l
         raise UserError(f"step {step} ended with {why}" + ("" if said.startswith("$ ") else f": {said[:300]}"))
     state["done"].append(step)
     _save(folder, state, running=None)
+
+
+def _make_room(folder: Path, step: str, steps: dict[str, list[str]], state: dict[str, Any]) -> None:
+    """What an earlier attempt at a step has written is moved aside, lest two be mixed; only a fit goes on with its own.
+
+    That is a folder of the step's name and what `--out` names, where no other step writes there too.
+    """
+    if step in state["begun"] and steps[step][0] != "fit":
+        others = {path for name, argv in steps.items() if name != step for path in _written(folder, name, argv)}
+        for path in _written(folder, step, steps[step]) - others:
+            if path.is_dir():
+                aside = 1 + sum(1 for _ in path.parent.glob(f"{path.name}.before_*"))
+                path.rename(path.with_name(f"{path.name}.before_{aside}"))
+    state["begun"] = list(dict.fromkeys([*state["begun"], step]))
+
+
+def _written(folder: Path, step: str, argv: list[str]) -> set[Path]:
+    """The folders below the child's that a step writes, as far as its words tell."""
+    named = [Path(value) for option, value in zip(argv, argv[1:]) if option == "--out"]
+    return {folder / step, *(folder / path.name for path in named if path.parent.resolve() == folder.resolve())}
 
 
 def _command(folder: Path, step: str, argv: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from videoar.sweeps.spec import Child, Sweep
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended: `finished` with its numbers, or `failed` with the reason and the end of its log."""
+    """How a child ended: `finished` with its numbers, or `failed` with those it has, the reason and its log's end."""
 
     child: Child
     state: str
@@ -29,7 +29,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """The finished seeds of one setting: every metric's values."""
+    """The seeds of one setting: every metric's values, and how many seeds have finished."""
 
     group: str
     choice: dict[str, Any]
@@ -38,12 +38,13 @@ class Row:
 
 
 def rows_of(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[Row]:
-    """One row a setting, in the order of the YAML; settings without a finished seed have empty values."""
+    """One row a setting, in the order of the YAML; a seed that failed counts in the columns that it has."""
     rows = []
     for group in dict.fromkeys(child.group for child in sweep.children):
-        mine = [o for o in outcomes if o.child.group == group and o.state == "finished"]
+        mine = [o for o in outcomes if o.child.group == group]
         choice = next(child.choice for child in sweep.children if child.group == group)
-        rows.append(Row(group, choice, {m: [o.metrics[m] for o in mine] for m in sweep.metrics}, len(mine)))
+        values = {m: [o.metrics[m] for o in mine if m in o.metrics] for m in sweep.metrics}
+        rows.append(Row(group, choice, values, sum(o.state == "finished" for o in mine)))
     return rows
 
 
@@ -115,7 +116,7 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[Path]:
 
 def plot(sweep: Sweep, rows: list[Row], target: Path) -> None:
     """One panel a metric: mean ± deviation and every seed, as lines where the grid is one numeric axis."""
-    rows = [row for row in rows if row.seeds]
+    rows = [row for row in rows if any(row.values.values())]
     axes = [axis for axis in rows[0].choice if axis != "variant"]
     numeric = len(axes) == 1 and all(type(row.choice[axes[0]]) in (int, float) for row in rows)
     columns = min(3, len(sweep.metrics))
@@ -136,6 +137,8 @@ def plot(sweep: Sweep, rows: list[Row], target: Path) -> None:
 def _points(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:
     for i, row in enumerate(rows):
         values, colour = row.values[metric], f"C{i % 10}"
+        if not values:
+            continue
         panel.plot([i] * len(values), values, ".", color=colour, alpha=0.5)
         deviation = stdev(values) if len(values) > 1 else None
         panel.errorbar(i, mean(values), yerr=deviation, fmt="_", markersize=16, capsize=4, color=colour)
@@ -145,9 +148,10 @@ def _points(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:
 
 def _lines(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:
     for name in dict.fromkeys(row.choice.get("variant", "") for row in rows):
-        mine = sorted((r for r in rows if r.choice.get("variant", "") == name), key=lambda r: r.choice[axes[0]])
+        found = [row for row in rows if row.choice.get("variant", "") == name and row.values[metric]]
+        mine = sorted(found, key=lambda row: row.choice[axes[0]])
         where = [row.choice[axes[0]] for row in mine]
-        errors = [stdev(r.values[metric]) if r.seeds > 1 else 0.0 for r in mine]
+        errors = [stdev(r.values[metric]) if len(r.values[metric]) > 1 else 0.0 for r in mine]
         middle = [mean(row.values[metric]) for row in mine]
         panel.errorbar(where, middle, yerr=errors, capsize=3, marker="o", label=name or None)
         if name:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videoar.errors import UserError
-from videoar.sweeps.child import result_of, tail, write_child
+from videoar.sweeps.child import partial_result, result_of, tail, write_child
 from videoar.sweeps.launch import Job, Launcher, failure, make_launcher
 from videoar.sweeps.report import Outcome, write_results
 from videoar.sweeps.show import View
@@ -119,4 +119,4 @@ def _finished(child: Child, folder: Path) -> Outcome | None:
 
 
 def _failed(child: Child, folder: Path) -> Outcome:
-    return Outcome(child, "failed", error=failure(folder), log=tuple(tail(folder)))
+    return Outcome(child, "failed", partial_result(folder), error=failure(folder), log=tuple(tail(folder)))

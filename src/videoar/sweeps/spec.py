@@ -55,8 +55,13 @@ class Child:
     base: dict[str, Any] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """What a resumed run must have in common with the one before."""
-        same = json.dumps([self.base, self.override, self.steps], sort_keys=True, default=str)
+        """What a resumed run must have in common with the one before: all that its weights depend on.
+
+        Steps behind the training may change, and are done again (`child.write_child`).
+        """
+        fits = [i for i, argv in enumerate(self.steps.values()) if argv[0] == "fit"]
+        first = dict(list(self.steps.items())[: fits[-1] + 1 if fits else 1])
+        same = json.dumps([self.base, self.override, first], sort_keys=True, default=str)
         return sha256(same.encode()).hexdigest()[:16]
 
     def commands(self) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -28,8 +28,9 @@ from videoar.training.checkpoint_io import save_when_due
 from videoar.training.ema import EMA, gathered, placed_like
 from videoar.training.optim import OptimConfig, batches_of, clip_gradients, set_lr
 from videoar.training.plain import from_plain, plain
-from videoar.training.precision import check_precision
+from videoar.training.schedulers import own_schedulers, remember_shares, step_schedulers
 from videoar.training.skipped import SkippedSteps
+from videoar.training.trainer_options import check_trainer
 from videoar.weights import check_values
 
 LOOK = 50
@@ -106,8 +107,11 @@ class TrainingModule(LightningModule):
             return
         norm = clip_gradients(network.parameters(), config.clip)
         self._norm = norm if name == self.kind else self._norm
-        set_lr(optimizer, config.lr_at(self.batches_seen, self.run_length()))
+        own = own_schedulers(self.trainer, optimizer)
+        if not own:
+            set_lr(optimizer, config.lr_at(self.batches_seen, self.run_length()))
         self._step(name, optimizer, norm.isfinite())
+        step_schedulers(own, "step", self.global_step)
         optimizer.zero_grad()
         if self.device.type == "cpu" or (self.batches_seen + 1) % LOOK < self.loop.accumulate:
             self.skipped.look(name, self.batches_seen)
@@ -184,14 +188,18 @@ class TrainingModule(LightningModule):
             check_range(batch)
         return batch
 
-    def on_fit_start(self) -> None:
-        check_precision(self.trainer.precision)
+    def configure_callbacks(self) -> list[Callback]:
+        """No callbacks; the first hook that Lightning calls, so the Trainer is looked at here, before it judges itself."""
+        check_trainer(self.trainer)
+        return []
 
     def on_train_start(self) -> None:
         check_length = getattr(getattr(self.trainer, "datamodule", None), "check_length", None)
         if check_length is not None and (batches := self.run_length()) is not None:
             check_length(batches)
         self.ema.start(self.network)
+        if self.batches_seen == 0:
+            remember_shares(self.trainer.optimizers)
         for name, parameter in self.named_parameters():
             if name in self._open_gradients:
                 parameter.grad = placed_like(self._open_gradients[name], parameter).to(parameter.dtype)
@@ -199,6 +207,9 @@ class TrainingModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         save_when_due(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        step_schedulers(self.trainer.lr_scheduler_configs, "epoch", self.current_epoch + 1)
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep the gradients: validation may fall inside an accumulation window."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from videoar.bits.corruption import CorruptionConfig
+from videoar.bits.corruption import CorruptionConfig, TeacherForcing
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.latents import latent_tokenizer
 from videoar.errors import UserError
@@ -202,13 +202,23 @@ class GeneratorModule(TrainingModule):
             keep = draw_frame_keep(B, frames, self.teaching.frame_mask, rng, latent.device)
         logits = self.network(lesson.tokens, condition, pyramid, frames, bits=lesson.targets, frame_keep=keep)
         result = bitwise_loss(logits, lesson.targets, pyramid, frames, self.teaching.scale_weights)
+        extra = self.extra_terms(logits, lesson, batch)
+        loss = sum(extra.values(), result.loss)
         optimizer: Any = self.optimizers()
-        self.descend("generator", result.loss, self.network, optimizer, self.optim, batch_idx)
+        self.descend("generator", loss, self.network, optimizer, self.optim, batch_idx)
         if self.logs_now:
-            self.log_scalars("train", loss_report(result), B, prog_bar=("loss", "accuracy"))
+            self.log_scalars("train", loss_report(result) | extra, B, prog_bar=("loss", "accuracy"))
             self.log_step(optimizer)
         self.batches_seen += 1
-        return {"loss": result.loss.detach()}
+        return {"loss": loss.detach()}
+
+    def extra_terms(self, logits: Tensor, lesson: TeacherForcing, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """A hook for subclasses: more terms of the loss by name, none here.
+
+        Each is a scalar that is added to the bits' cross-entropy as it is (a weight belongs into it) and is logged as
+        `train/NAME`. `logits` are [B, L, D] of the whole clip; `lesson` holds the tokens and the target bits.
+        """
+        return {}
 
     @torch.no_grad()
     def latents(self, batch: dict[str, Any]) -> tuple[Tensor, ScalePyramid]:

@@ -9,6 +9,13 @@ import torch
 from videoar.errors import UserError
 
 Precision = Literal["bf16-mixed", "32-true"]
+UNFIT = {
+    "16": "float16, whose range the losses leave",
+    "16-mixed": "float16, whose range the losses leave",
+    "16-true": "float16, whose range the losses leave",
+    "bf16-true": "weights in bfloat16, in which small steps are lost",
+}
+"""Precisions that training cannot bear, and why."""
 
 
 def machine_precision(accelerator: str = "auto") -> Precision:
@@ -27,6 +34,6 @@ def machine_precision(accelerator: str = "auto") -> Precision:
 
 
 def check_precision(precision: Any) -> None:
-    """Raise UserError for float16, whose range the losses leave."""
-    if str(precision) in ("16", "16-mixed", "16-true"):
-        raise UserError(f"precision {precision} is not supported; use bf16-mixed or 32-true")
+    """Raise UserError for a precision that training cannot bear."""
+    if why := UNFIT.get(str(precision)):
+        raise UserError(f"precision {precision} is {why}; use bf16-mixed or 32-true")

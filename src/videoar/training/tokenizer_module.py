@@ -116,7 +116,8 @@ class TokenizerModule(TrainingModule):
         with frozen(critic):
             fake_logits = critic(rebuilt) if critic is not None else None
             terms = self.objective(video, rebuilt, latent, codes, fake_logits, self.mean_over_ranks)
-            weights = self.losses.weights(self.batches_seen)
+            terms |= (extra := self.extra_terms(video, rebuilt, latent, codes))
+            weights = self.losses.weights(self.batches_seen) | dict.fromkeys(extra, 1.0)
             if critic is not None and self.losses.adaptive_gan:
                 weights["gan"] *= self._balance(terms, weights)
             loss = weigh(terms, weights)
@@ -138,6 +139,14 @@ class TokenizerModule(TrainingModule):
             self.log_step(main_step)
         self.batches_seen += 1
         return {"loss": loss.detach()}
+
+    def extra_terms(self, video: Tensor, rebuilt: Tensor, latent: Tensor, codes: Quantized) -> dict[str, Tensor]:
+        """A hook for subclasses: more terms of the tokenizer's loss by name, none here.
+
+        Each is a scalar that enters the loss as it is, so a weight belongs into it; it is logged as `train/NAME` and
+        `val/NAME`. Arguments as in `TokenizerObjective.forward`; a name of one of its terms replaces that, with weight 1.
+        """
+        return {}
 
     def _shown(self, latent: Tensor, codes: Quantized) -> Tensor:
         """What the decoder sees: all scales, or with probability `partial_scales` only the first k of them."""
@@ -171,7 +180,7 @@ class TokenizerModule(TrainingModule):
         latent = self.tokenizer.encode(video)
         codes = self.tokenizer.quantize(latent)
         rebuilt = self.tokenizer.decode(codes.latent).float()
-        terms = self.objective(video, rebuilt, latent, codes, None)
+        terms = self.objective(video, rebuilt, latent, codes, None) | self.extra_terms(video, rebuilt, latent, codes)
         report = {**terms, **reconstruction_report(rebuilt, video), **bits_report(codes)}
         self.log_scalars(split, report, len(video), prog_bar=("psnr",))
         self._measure_moving(rebuilt.clamp(-1, 1), video, batch)

@@ -1,0 +1,97 @@
+"""What a Lightning user changes by subclassing, and what a Trainer may not be asked for."""
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+
+from videoar.errors import UserError
+from videoar.training.tokenizer_module import TokenizerModule
+
+
+class Own(TokenizerModule):
+    """A group at a tenth of the rate, or a scheduler; and a term that pulls pixels to grey."""
+
+    scheduler = None
+    grey = 0.5
+    shares = (1.0, 0.1)
+
+    def configure_optimizers(self):
+        first, *rest = self.tokenizer.parameters()
+        lr = self.optim.lr
+        groups = [{"params": [first], "lr": self.shares[0] * lr}, {"params": rest, "lr": self.shares[1] * lr}]
+        optimizer = torch.optim.SGD(groups, lr=lr)
+        return optimizer if self.scheduler is None else [[optimizer], [self.scheduler(optimizer)]]
+
+    def extra_terms(self, video, rebuilt, latent, codes):
+        return {"grey": self.grey * rebuilt.square().mean()} if self.grey else {}
+
+
+@pytest.fixture
+def own(tokenizer_module):
+    """Makes an `Own` of the shared tiny size."""
+
+    def make(scheduler=None, grey=0.5, **optim):
+        like = tokenizer_module({"gan": 0.0}, {"lr": 0.5, "schedule": "constant"} | optim)
+        module = Own(like.tokenizer.config, losses=like.losses, optim=like.optim, loop=like.loop)
+        module.scheduler, module.grey = scheduler, grey
+        return module
+
+    return make
+
+
+class Rates(lightning.Callback):
+    """The learning rates of every step, of all groups."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def test_a_groups_own_learning_rate_stays_a_share_of_the_schedule(fit, own, clips, tmp_path):
+    rates, module = Rates(), own(warmup=4)
+    trainer = fit(module, clips(3), callbacks=[rates])
+    assert rates.seen == [pytest.approx([0.125 * n, 0.0125 * n]) for n in (1, 2, 3)]
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    again, goes_on = Rates(), own(warmup=4, lr=1.0)  # another rate: the shares are of that one
+    goes_on.shares = (1.0, 1.0)  # as saved, not as made
+    fit(goes_on, clips(4), callbacks=[again], ckpt_path=tmp_path / "x.ckpt", max_epochs=2)
+    assert again.seen[0] == pytest.approx([1.0, 0.1])
+
+
+@pytest.mark.parametrize("interval, expected", [("step", [0.5, 0.25, 0.125, 0.0625]), ("epoch", [1.0, 1.0, 0.5, 0.5])])
+def test_a_scheduler_of_ones_own_is_stepped_and_not_overruled(fit, own, clips, interval, expected):
+    halve = lambda optimizer: {  # noqa: E731
+        "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
+        "interval": interval,
+    }
+    rates = Rates()
+    fit(own(halve, lr=1.0), clips(2), callbacks=[rates], max_epochs=2)
+    assert [first for first, _ in rates.seen] == expected
+
+
+def test_an_extra_term_is_part_of_the_loss_and_logged(fit, own, clips):
+    with_term, without = own(), own(grey=0.0)
+    trainer, plain = fit(with_term, clips(1)), fit(without, clips(1))
+    metrics = trainer.callback_metrics
+    assert metrics["train/grey"] > 0 and "train/grey" not in plain.callback_metrics
+    assert metrics["train/loss"] == pytest.approx(float(plain.callback_metrics["train/loss"] + metrics["train/grey"]))
+    moved = [a - b for a, b in zip(with_term.tokenizer.parameters(), without.tokenizer.parameters())]
+    assert max(float(difference.detach().abs().max()) for difference in moved) > 0, "it has a gradient"
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"gradient_clip_val": 1.0}, "trainer.gradient_clip_val: .*model.optim.clip"),
+        ({"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches: .*model.loop.accumulate"),
+        ({"precision": "bf16-true"}, "bf16-true is weights in bfloat16.*use bf16-mixed or 32-true"),
+        ({"callbacks": [LearningRateFinder()]}, "learning-rate finder.*model.optim.lr"),
+        ({"callbacks": [BatchSizeFinder()]}, "batch-size finder.*data.stage.batch_size"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_by_the_name_of_ours(fit, own, clips, options, message):
+    with pytest.raises(UserError, match=message):
+        fit(own(), clips(1), **options)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from videoar.training.presets import expand_model, expanded
@@ -22,7 +24,7 @@ def prepared(arguments: list[str]) -> tuple[list[str], bool]:
     """
     pairs = list(_options(arguments))
     configs = {value: read_mapping(value) for option, value in pairs if option == "--config" and value}
-    argument = "generator" if "GeneratorModule" in _class_of("model", pairs, configs) else "tokenizer"
+    argument = _kind(_class_of("model", pairs, configs))
     words = []
     for option, value in pairs:
         words += [option] if value is None else [option, _expanded(option, value, argument, configs)]
@@ -52,6 +54,15 @@ def _options(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
             yield word, None
     if pending is not None:
         yield pending, None
+
+
+def _kind(name: str) -> str:
+    """Which module a class is, one of one's own included: `generator` or `tokenizer`."""
+    if "." in name and not name.startswith("videoar."):
+        module, _, own = name.rpartition(".")
+        with suppress(ImportError):
+            return getattr(getattr(import_module(module), own, None), "kind", "tokenizer")
+    return "generator" if "GeneratorModule" in name else "tokenizer"
 
 
 def _class_of(section: str, pairs: list[tuple[str, str | None]], configs: dict[str, dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -121,7 +122,14 @@ def _train(command: str, arguments: list[str]) -> int:
     _log_to_stderr()
     from videoar.cli.training import run
 
-    run([command, *("--help" if argument == "--help-all" else argument for argument in arguments)])
+    if "--help-all" in arguments:
+        from videoar.cli.keys import reference
+
+        with suppress(SystemExit):
+            run([command, "--help"])
+        print(reference())
+        return 0
+    run([command, *arguments])
     return 0
 
 
@@ -158,8 +166,15 @@ def _log_to_stderr() -> None:
     if not logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.addFilter(lambda record: record.levelno > logging.INFO or _first_rank())
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+
+
+def _first_rank() -> bool:
+    """Whether this process is the one of its run that speaks: what is worth knowing once is not said by all ranks."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((rank for rank in ranks if rank), "0") == "0"
 
 
 def _is_bad_input(error: BaseException) -> bool:

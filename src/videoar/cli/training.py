@@ -18,9 +18,11 @@ from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from videoar import callbacks as our_callbacks
 from videoar.callbacks.progress import LineProgress
 from videoar.callbacks.stop_signals import StopSignals
 from videoar.cli.arguments import prepared
+from videoar.cli.keys import suggestion
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
 from videoar.moved import explained
@@ -143,6 +145,8 @@ def run(arguments: list[str]) -> VideoARCLI:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter.*")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls, not of ours
     strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    for name in our_callbacks.HOME:  # the parser knows the short names of what is imported
+        getattr(our_callbacks, name)
     words, own_data = prepared(arguments)
     try:
         return VideoARCLI(
@@ -160,7 +164,7 @@ def run(arguments: list[str]) -> VideoARCLI:
             parser_kwargs={**strict, **{name: dict(strict) for name in SUBCOMMANDS}},
         )
     except ArgumentError as error:
-        raise UserError(explain(str(error))) from error
+        raise UserError(_explained(error)) from error
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         if not _while_resuming(error):
             raise
@@ -168,7 +172,12 @@ def run(arguments: list[str]) -> VideoARCLI:
     except ValueError as error:
         if "Does not validate" not in str(error):  # jsonargparse wraps what a constructor raises
             raise
-        raise UserError(explain(str(error))) from error
+        raise UserError(_explained(error)) from error
+
+
+def _explained(error: Exception) -> str:
+    text = explain(str(error))
+    return text + suggestion(text)
 
 
 def _while_resuming(error: BaseException) -> bool:
@@ -197,7 +206,8 @@ def explain(message: str) -> str:
     for part in parts[:1] if "Got value: " in parts[0] else parts:  # what a nested key got; the rest are its parent's
         known = re.match(r"(?:Expected an? |Not a valid subclass of )(<class .*?>|typing\.\S+\[.*?\]|[\w.]+$)", part)
         (expected if known else other).append(_type_name(known[1]) if known else part)
-    reason = " - ".join(other).replace(". Got value: ", ", got ")
+    reason = " - ".join(dict.fromkeys(other)).replace(". Got value: ", ", got ")
+    reason = reason.replace("Expected a dot import path string: ", "no class ")
     if expected and not other:
         value = parts[0].partition("Got value: ")[2] or rest.partition("Given value: ")[2].split(" - Expected a")[0]
         reason = f"expected {' or '.join(dict.fromkeys(expected))}, got {value[:80]}"

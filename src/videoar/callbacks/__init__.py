@@ -14,7 +14,7 @@ HOME = {
     "VideoMetrics": "video_metrics",
 }
 """The module of each class."""
-__all__ = list(HOME)  # noqa: PLE0605
+__all__ = list(HOME)
 
 
 def __getattr__(name: str) -> Any:

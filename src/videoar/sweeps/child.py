@@ -13,6 +13,7 @@ Files of a child's folder, each whole or absent:
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import shlex
@@ -195,7 +196,7 @@ def _make_room(folder: Path, step: str, steps: dict[str, list[str]], state: dict
 
 def _written(folder: Path, step: str, argv: list[str]) -> set[Path]:
     """The folders below the child's that a step writes, as far as its words tell."""
-    named = [Path(value) for option, value in zip(argv, argv[1:]) if option == "--out"]
+    named = [Path(value) for option, value in itertools.pairwise(argv) if option == "--out"]
     return {folder / step, *(folder / path.name for path in named if path.parent.resolve() == folder.resolve())}
 
 

@@ -189,7 +189,7 @@ class TrainingModule(LightningModule):
         return batch
 
     def configure_callbacks(self) -> list[Callback]:
-        """No callbacks; the first hook that Lightning calls, so the Trainer is looked at here, before it judges itself."""
+        """No callbacks. The first hook that Lightning calls: here its Trainer is looked at, before it judges itself."""
         check_trainer(self.trainer)
         return []
 

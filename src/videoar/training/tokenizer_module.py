@@ -144,7 +144,7 @@ class TokenizerModule(TrainingModule):
         """A hook for subclasses: more terms of the tokenizer's loss by name, none here.
 
         Each is a scalar that enters the loss as it is, so a weight belongs into it; it is logged as `train/NAME` and
-        `val/NAME`. Arguments as in `TokenizerObjective.forward`; a name of one of its terms replaces that, with weight 1.
+        `val/NAME`. Arguments as in `TokenizerObjective.forward`; the name of one of its terms replaces that.
         """
         return {}
 

@@ -37,7 +37,6 @@ from videoar.training.run_folder import (
     refuse_mixture,
     set_aside,
 )
-from videoar.training.trainer_options import check_precision
 
 log = logging.getLogger(__name__)
 SUBCOMMANDS = ("fit", "validate", "test", "predict")

@@ -14,6 +14,7 @@ INSTEAD = {
     "accumulate_grad_batches": "accumulation is the modules' own: set model.loop.accumulate",
 }
 
+
 def check_trainer(trainer: Trainer) -> None:
     """Refuse options that would do nothing, or harm, under manual optimisation.
 

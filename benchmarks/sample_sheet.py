@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from videoar.data.readers import open_video
-from videoar.data.writers import contact_sheet, write_png
+from videoar.data.sheets import contact_sheet
+from videoar.data.writers import write_png
 
 
 def videos(folder: Path, number: int) -> list[torch.Tensor]:

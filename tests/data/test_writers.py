@@ -14,7 +14,6 @@ from PIL import Image
 from videoar.data.inline import InlineVideo
 from videoar.data.readers import open_video
 from videoar.data.writers import (
-    contact_sheet,
     open_mp4_writer,
     tile,
     to_uint8,
@@ -113,19 +112,6 @@ def test_tile_holds_the_last_frame_and_pads(frames):
     assert np.array_equal(sheet[1, 2:50, 2:66], frames[1])
     assert np.array_equal(sheet[1, 2:18, 68:84], frames[0, :16, :16])
     assert (sheet[:, :2] == 255).all()
-
-
-def test_contact_sheet_shows_first_and_last_frames(tmp_path, frames):
-    sheet = contact_sheet([[frames], [frames]], frames=3, scale=2)
-    assert sheet.shape == (2 * 98 + 2, 3 * 130 + 2, 3)
-    assert np.array_equal(sheet[2:98:2, 2:130:2], frames[0])
-    assert np.array_equal(sheet[2:98:2, -130:-2:2], frames[23])
-    labelled = contact_sheet([[frames], [frames]], frames=3, labels=["real", "made"])
-    assert labelled.shape[1] > 3 * 66 + 2
-    write_png(tmp_path / "sheet.png", labelled)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), labelled)
-    with pytest.raises(ValueError, match="1 labels for 2 rows"):
-        contact_sheet([[frames], [frames]], labels=["real"])
 
 
 def test_a_notebook_plays_what_it_is_given(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from videoar.callbacks.samples import sample_like
-from videoar.data.writers import contact_sheet, tile, write_mp4, write_png
+from videoar.callbacks.media import show
+from videoar.data.sheets import contact_sheet, moving_grid
+from videoar.data.writers import write_mp4, write_png
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +22,7 @@ log = logging.getLogger(__name__)
 class VideoLogger(Callback):
     """After validation, with the averaged weights: real | reconstruction | (generator) sample of the same classes.
 
-    Writes `<log_dir>/videos/batch_00001000.mp4` and `.png`, and the sheet to every logger that takes images. The first
+    Writes `<log_dir>/videos/batch_00001000.mp4` and `.png`, and hands both to every logger that takes them. The first
     clips of the first validation batch are shown each time, and samples have a fixed seed, so that two points of a run
     can be compared.
 
@@ -88,26 +91,39 @@ class VideoLogger(Callback):
             like = columns["reconstruction"]
             columns["sample"] = sample_like(trainer, module, batch, like, self.seed, self.guidance)
         rows = [list(clips) for clips in zip(*(column.cpu() for column in columns.values()))]
-        sheet = contact_sheet(rows, self.frames, scale=max(1, 64 // rows[0][0].shape[-1]))
-        self._write(trainer, int(module.batches_seen), rows, sheet, " | ".join(columns))
+        self._write(trainer, int(module.batches_seen), rows, names_of(trainer, module, batch), tuple(columns))
 
-    def _write(self, trainer: Trainer, seen: int, rows: list[list[Tensor]], sheet: Any, columns: str) -> None:
+    def _write(
+        self, trainer: Trainer, seen: int, rows: list[list[Tensor]], labels: Sequence[str], columns: Sequence[str]
+    ) -> None:
         log_dir = trainer.log_dir  # asks all ranks
         if not trainer.is_global_zero:
             return
+        title, video = f"batch {seen}", None
+        sheet = contact_sheet(rows, self.frames, labels, columns, title)
         if log_dir is not None:
             stem = Path(log_dir) / "videos" / f"batch_{seen:08}"
             write_png(stem.with_suffix(".png"), sheet)
             if max(clip.shape[1] for row in rows for clip in row) > 1:
-                write_mp4(stem.with_suffix(".mp4"), tile(rows), self.fps)
-            log.info("batch %d: %s in %s.png", seen, columns, stem)
-        for logger in trainer.loggers:
-            add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-            if add_image is not None:
-                add_image(f"videos/{columns}", sheet, seen, dataformats="HWC")
+                video = stem.with_suffix(".mp4")
+                write_mp4(video, moving_grid(rows, labels, columns, title), self.fps)
+            log.info("batch %d: %s in %s.png", seen, " | ".join(columns), stem)
+        show(trainer.loggers, f"videos/{' | '.join(columns)}", sheet, video, seen)
 
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._validations = int(state_dict["validations"])
+
+
+def names_of(trainer: Trainer, module: Any, batch: dict[str, Any]) -> list[str]:
+    """What each clip of a batch is called: its class, else its caption; empty where no clip has either."""
+    data = getattr(trainer, "datamodule", None)
+    classes = getattr(module.network.config, "class_names", None) or getattr(data, "class_names", None) or ()
+    numbers = [int(label) for label in batch.get("label", ())]
+    captions = [str(caption) for caption in batch.get("caption", [""] * len(numbers))]
+    if getattr(module.network.config, "condition", "class") not in ("class", "none") and any(captions):
+        return captions
+    names = [classes[n] if 0 <= n < len(classes) else caption for n, caption in zip(numbers, captions)]
+    return names if any(names) else []

@@ -4,8 +4,10 @@ import argparse
 import os
 import sys
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
+from videoar.cli.progress import Jobs
 from videoar.errors import UserError
 from videoar.ranges import COUNT, FPS, FRAMES, SECONDS, SEED, SHARE, SIDE, WORKERS
 
@@ -58,8 +60,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _atari(args: argparse.Namespace) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from videoar.data.atari import AtariClips
     from videoar.data.atari_set import parse_games, render_set
 
@@ -74,43 +74,37 @@ def _atari(args: argparse.Namespace) -> None:
         min_motion=args.min_motion,
         max_change=args.max_change,
     )
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    with Jobs() as jobs:
         candidates, most = parse_games(args.games)
-        tasks = {"probe_game": progress.add_task("measuring motion", total=len(candidates))} if most is not None else {}
-        tasks["render_game"] = progress.add_task("rendering games", total=most or len(candidates))
+        totals = {"probe_game": len(candidates), "render_game": most or len(candidates)}
+        names, done = {"probe_game": "measuring motion", "render_game": "rendering games"}, dict.fromkeys(totals, 0)
 
         def report(job: str, game: str, reason: str | None) -> None:
             if reason:
-                progress.console.print(f"dropped {game}: {reason}", markup=False, highlight=False)
-            progress.update(tasks[job], description=game, advance=job == "probe_game" or reason is None)
+                jobs.say(f"dropped {game}: {reason}")
+            done[job] += job == "probe_game" or reason is None
+            jobs.show(names[job], done[job], totals[job], f"{names[job]} ({game})")
 
         kept, dropped = render_set(args.out, args.games, clips, args.workers, report)
-        progress.update(tasks["render_game"], description="done", total=len(kept))
     per_game = clips.clips_per_game + clips.test_clips
     print(f"{args.out}: {len(kept)} games x {per_game} clips of {clips.frames} frames; {len(dropped)} games dropped")
 
 
 def _ucf101(args: argparse.Namespace) -> None:
-    from rich.progress import Progress
-
     from videoar.data.ucf101 import prepare_ucf101
 
-    with Progress() as progress:
-        task = progress.add_task("unpacking and checking", total=None)
+    with Jobs() as jobs:
+        numbers = count(1)
 
         def report(name: str, reason: str | None) -> None:
-            progress.update(task, description="checking", advance=1)
+            jobs.show("unpacking and checking", next(numbers), None)
 
         clips, bad = prepare_ucf101(args.archive, args.out, args.splits, args.transcode, args.workers, report)
-        progress.update(task, total=clips)
     _print_bad(bad)
     print(f"{args.out}: {clips} clips, {len(bad)} of them bad")
 
 
 def _check(args: argparse.Namespace) -> None:
-    from rich.progress import Progress
-
     from videoar.data.prepare import check_files, claim_lists, find_media, write_lists
 
     total, out, refusal = len(find_media(args.folder)), args.out or args.folder, None
@@ -119,11 +113,11 @@ def _check(args: argparse.Namespace) -> None:
     except OSError as error:
         refusal = f"cannot write manifest.csv into {out} ({error.strerror}); --out names another folder"
         print(f"{refusal}; the results are only printed", file=sys.stderr)
-    with Progress() as progress:
-        task = progress.add_task("decoding every file", total=total)
+    with Jobs() as jobs:
+        numbers = count(1)
 
         def report(name: str, reason: str | None) -> None:
-            progress.update(task, advance=1)
+            jobs.show("decoding every file", next(numbers), total)
 
         good, bad = check_files(args.folder, args.backend, args.patience, args.workers, report)
     _print_bad(bad)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videoar.cli import options
+from videoar.cli.progress import Jobs
 from videoar.errors import UserError
 from videoar.ranges import BATCH, COUNT, FRAMES, SEED, SHARE, SIDE
 
@@ -126,7 +127,6 @@ def run(args: argparse.Namespace) -> int:
         if args.generate:
             return 0
         raise UserError("give --real to compare with, or --vbench for what needs no real videos")
-    from rich.progress import Progress
 
     from videoar.evaluation.evaluate import evaluate
     from videoar.evaluation.models import load_twin
@@ -134,14 +134,7 @@ def run(args: argparse.Namespace) -> int:
 
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
-    with Progress(transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
-
+    with Jobs() as jobs:
         report = evaluate(
             [load_twin(args.model)] if args.model else args.fake,
             args.real,
@@ -149,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
             metrics=metrics,
             features=features_for(protocol, args.features, args.download) if wants_fvd else None,
             dimensions=_dimensions(args),
-            options=_options(args, progress),
+            options=_options(args, jobs.show),
         )
     report.notes = options.pairs(args.note, "--note")
     report.deviations[:0] = [f"changed by hand: {item}" for item in args.set]
@@ -169,7 +162,6 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
     """Sample `args.generate` into the one folder of `args.fake`; what is there already is kept."""
-    from rich.progress import Progress
 
     from videoar.evaluation.folders import VideoFolder
     from videoar.evaluation.samples import SampleSettings, sample_like, sample_prompts
@@ -185,9 +177,8 @@ def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
     )
     size = (args.size[0], args.size[1]) if args.size else tuple(generator.config.size)
     folder, settings = Path(args.fake[0]), SampleSettings(args.frames, size, args.seed, args.guidance)
-    with Progress(transient=True) as bar:
-        task = bar.add_task("sampling", total=None)
-        progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+    with Jobs() as jobs:
+        progress = lambda done, total: jobs.show("sampling", done, total)  # noqa: E731
         if args.prompts:
             layout = VBenchFolder(folder, read_prompts(args.prompts), args.samples)
             made = sample_prompts(layout, models, settings, progress)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videoar.cli import options
+from videoar.cli.progress import Jobs
 from videoar.errors import UserError
 from videoar.ranges import DEPTH, FRAMES
 
@@ -46,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Reconstruct and write the video, then the metrics."""
     import torch
-    from rich.progress import Progress
 
     from videoar.benchmarking.memory import free_at_once
     from videoar.data.files import atomic_path
@@ -65,14 +65,13 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(args.model).to(device, getattr(torch, args.dtype))
     total = min(source.length, args.frames or source.length)
     rows: list[dict[str, float]] = []
-    with Progress(transient=True) as bar, open_mp4_writer(args.output, source.fps or 8.0) as writer:
-        task = bar.add_task("reconstructing", total=total)
+    with Jobs() as jobs, open_mp4_writer(args.output, source.fps or 8.0) as writer:
         pairs = reconstruct(tokenizer, iterate(args.input, args.backend), args.chunk, args.scales, args.frames)
         for original, rebuilt in pairs:
             if args.metrics:
                 rows += _measure(original, rebuilt, len(rows))
             writer.write(torch.cat([original, rebuilt], dim=-1) if args.side_by_side else rebuilt)
-            bar.update(task, completed=writer.frames)
+            jobs.show("reconstructing", writer.frames, total)
     frames, seconds = writer.frames, time.perf_counter() - started
     summary: dict[str, Any] = {name: value for name, value in vars(args).items() if name != "debug"}
     summary |= {"frames": frames, "height": source.height, "width": source.width, "seconds": round(seconds, 3)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videoar.cli import options
+from videoar.cli.progress import Jobs
 from videoar.errors import UserError
 from videoar.ranges import BATCH, COUNT, FPS, FRAMES, SECONDS, SEED, SIDE, STRENGTH, TEMPERATURE, check_memory
 
@@ -113,7 +114,6 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Sample and write `<condition>_<seed>.mp4`, `.gif` and `samples.json`."""
     import torch
-    from rich.progress import Progress
 
     from videoar.gallery.folder import claim_folder
     from videoar.gallery.write import Gallery, write_samples
@@ -136,11 +136,8 @@ def run(args: argparse.Namespace) -> int:
     gallery = Gallery(folder, args.fps, args.batch, row, args.seconds, args.context or CONTEXT)
     facts = {name: value for name, value in vars(args).items() if not callable(value)}
     facts |= {"size": list(size), "device": device, "dtype": precision}
-    with Progress(transient=True) as bar:
-        task = bar.add_task("sampling", total=None)
-        progress = lambda which, done, total: bar.update(  # noqa: E731
-            task, description=f"sampling {which}", completed=done, total=total
-        )
+    with Jobs() as bar:
+        progress = lambda which, done, total: bar.show(f"sampling {which}", done, total)  # noqa: E731
         asked = _request(args, generator, size)
         write_samples((generator, tokenizer), jobs, asked, gallery, facts, progress)
     print(f"{len(jobs)} videos in {args.out}")

@@ -14,12 +14,12 @@ from typing import Any
 
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from videoar import callbacks as our_callbacks
-from videoar.callbacks.progress import LineProgress
+from videoar.callbacks.progress import LineProgress, RunProgress
 from videoar.callbacks.stop_signals import StopSignals
 from videoar.cli.arguments import prepared
 from videoar.cli.keys import suggestion
@@ -80,7 +80,7 @@ class VideoARCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(SafeCheckpointIO())
         if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(TQDMProgressBar() if sys.stderr.isatty() else LineProgress())
+            callbacks.append(RunProgress() if sys.stderr.isatty() else LineProgress())
         logger = config.get("logger")
         if logger in (None, True):  # a fit's folder is its own, so resuming goes on in it; the others count versions
             fit = self.subcommand == "fit"

@@ -19,7 +19,7 @@ from lightning.pytorch import LightningDataModule
 
 from videoar.data.curriculum import Curriculum, Kind, Stage
 from videoar.data.datasets import ClipDataset, Reading
-from videoar.data.describe import check_condition, describe_source, unreached
+from videoar.data.describe import check_condition, describe_source, short_names, unreached
 from videoar.data.items import Source, SourceIndex
 from videoar.data.loader import ClipLoader, Ledger, Loading
 from videoar.data.pools import held_out_order, make_pools
@@ -170,6 +170,7 @@ class MixedDataModule(LightningDataModule):
         loader = self._loader("train", plan, epoch, endless=True)
         loader.position = self.consumed
         log.info("%s", self.curriculum.describe(self.stage_at(loader.position)))
+        log.info("an epoch is %d batches, at first %s", epoch, self._passes(epoch, world))
         self._train = loader
         return loader
 
@@ -193,6 +194,11 @@ class MixedDataModule(LightningDataModule):
             batch["video"] = to_pixels(batch["video"])
         self._log_mixture()
         return batch
+
+    def _passes(self, epoch: int, world: int) -> str:
+        clips = sum(len(index.splits["train"]) for index in self.indices)
+        seen = epoch * self.curriculum.stages[0].batch_size * world
+        return f"{seen / max(1, clips):.3g} passes over {clips} clips (data.loading.epoch_batches)"
 
     def _one_pass(self, world: int) -> int:
         clips = sum(len(index.splits["train"]) for index in self.indices)
@@ -253,10 +259,12 @@ class MixedDataModule(LightningDataModule):
             return
         values = {"data/stage": self.stage_at(max(self.consumed - 1, 0)) + 1.0}
         values["data/unreadable_files"] = float(len(self.ledger.bad))
+        tags = short_names([index.name for index in self.indices])
         for name, count in self.ledger.drawn.items():
-            values[f"data/share/{name}"] = count / self.ledger.samples
+            values[f"data/share/{tags.get(name, name)}"] = count / self.ledger.samples
+        batches = trainer.fit_loop.epoch_loop._batches_that_stepped  # the axis of all that modules log
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(values, step=batches)
 
 
 def _plan(step: int, sampler: MixedSampler, rank: int, world: int, overfit: int = 0) -> list[SampleRef]:

@@ -1,4 +1,4 @@
-"""Pixels -> files: H.264 mp4, GIF, PNG and contact sheets. PyAV and Pillow only, never moviepy.
+"""Pixels -> files: H.264 mp4, GIF and PNG (contact sheets: `sheets`). PyAV and Pillow only, never moviepy.
 
 Every function takes a video as float `[3, T, H, W]` in [-1, 1] (the model's form) or uint8 `[T, H, W, 3]`
 (the file's form), as a tensor or an array, and writes under a temporary name that is renamed at the end.
@@ -178,37 +178,3 @@ def tile(rows: Sequence[Sequence[Video]], pad: int = 2, background: int = 255) -
             held = video[np.minimum(np.arange(length), len(video) - 1)]
             canvas[:, top : top + video.shape[1], left : left + video.shape[2]] = held
     return canvas
-
-
-def contact_sheet(
-    rows: Sequence[Sequence[Video]], frames: int = 4, labels: Sequence[str] = (), scale: int = 1, pad: int = 2
-) -> np.ndarray:
-    """Rows of videos -> one uint8 `[H, W, 3]` image; each video is shown as `frames` evenly spaced frames.
-
-    `labels` (one a row) are written at the left; `scale` enlarges pixels by a whole factor for small videos.
-    """
-    if labels and len(labels) != len(rows):
-        raise ValueError(f"{len(labels)} labels for {len(rows)} rows")
-    strips: list[list[np.ndarray]] = []
-    for row in rows:
-        strips.append([])
-        for video in map(to_uint8, row):
-            picks = np.linspace(0, len(video) - 1, min(frames, len(video))).round().astype(int)
-            strips[-1] += [video[i : i + 1].repeat(scale, 1).repeat(scale, 2) for i in picks]
-    sheet = tile(strips, pad)[0]
-    return _with_labels(sheet, labels) if labels else sheet
-
-
-def _with_labels(sheet: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Put one line of text at the left of each of `len(labels)` equal rows."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    row_height = sheet.shape[0] / len(labels)
-    font = ImageFont.load_default(size=max(10, min(18, row_height / 4)))
-    margin = int(max(font.getlength(label) for label in labels)) + 8
-    image = Image.new("RGB", (margin + sheet.shape[1], sheet.shape[0]), "white")
-    image.paste(Image.fromarray(sheet), (margin, 0))
-    draw = ImageDraw.Draw(image)
-    for i, label in enumerate(labels):
-        draw.text((4, (i + 0.5) * row_height), label, fill="black", font=font, anchor="lm")
-    return np.asarray(image)

@@ -12,7 +12,8 @@ import torch
 
 from videoar.data.lists import listed_videos
 from videoar.data.readers import open_video
-from videoar.data.writers import contact_sheet, write_gif, write_mp4, write_png
+from videoar.data.sheets import contact_sheet
+from videoar.data.writers import write_gif, write_mp4, write_png
 from videoar.evaluation.models import ModelTwin
 from videoar.metrics.preprocess import from_bytes
 from videoar.metrics.reconstruction import PSNR
@@ -52,7 +53,7 @@ def show(model: Path, data: Path, out: Path, *, seed: int, guidance: float | str
         write_gif(out / "samples" / f"{name}.gif", video, FPS)
     first = [next(i for i, path in enumerate(names) if Path(path).parent.name == name) for name in classes]
     rows = [[clips[i], rebuilt[i], sample.video[c].cpu()] for c, i in enumerate(first)]
-    write_png(out / "contact_sheet.png", contact_sheet(rows, frames=5, scale=2, labels=classes))
+    write_png(out / "contact_sheet.png", contact_sheet(rows, 5, classes, ["real", "reconstruction", "sample"]))
     return {
         "classes": classes,
         "test_clips": len(names),

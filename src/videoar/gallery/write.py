@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from videoar import __version__
-from videoar.data.writers import contact_sheet, open_mp4_writer, tile, to_uint8, write_gif, write_png
+from videoar.data.sheets import contact_sheet, moving_grid
+from videoar.data.writers import open_mp4_writer, to_uint8, write_gif, write_png
 from videoar.gallery.folder import GRIDS, write_settings
 from videoar.generator.model import VideoAR
 from videoar.sampling.generate import extend, generate_stream
@@ -126,12 +127,12 @@ def _write_batch(parts: Iterator[Tensor], stems: list[Path], fps: float) -> list
 
 
 def _write_grid(gallery: Gallery, names: list[str], videos: list[np.ndarray], row: int) -> None:
-    """All videos as one GIF, and five frames of each row's first as one picture."""
+    """All videos, a row a condition: moving in one GIF, five frames of each in one picture."""
     rows = [videos[start : start + row] for start in range(0, len(videos), row)]
-    scale = max(1, 128 // videos[0].shape[2])
+    columns = [f"sample {n + 1}" for n in range(row)] if row > 1 else []
     gif, png = (gallery.folder / name for name in GRIDS)
-    write_gif(gif, tile(rows).repeat(scale, 1).repeat(scale, 2), gallery.fps)
-    write_png(png, contact_sheet([clips[:1] for clips in rows], 5, names, scale))
+    write_gif(gif, moving_grid(rows, names, columns, side=128), gallery.fps)
+    write_png(png, contact_sheet(rows, 5, names, columns or ["sample"]))
 
 
 def _file_name(value: int | str | None) -> str:

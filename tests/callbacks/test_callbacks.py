@@ -2,16 +2,17 @@
 
 import logging
 import re
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from videoar.callbacks.flip_schedule import FlipSchedule, ramp
 from videoar.callbacks.health import HealthMonitor
-from videoar.callbacks.progress import LineProgress
+from videoar.callbacks.progress import Clock, LineProgress
 from videoar.callbacks.stage_switch import StageSwitch
-from videoar.callbacks.video_logger import VideoLogger
+from videoar.callbacks.video_logger import VideoLogger, names_of
 from videoar.data.curriculum import Curriculum, Stage
 from videoar.errors import UserError
 from videoar.generator.model import GeneratorConfig
@@ -198,28 +199,59 @@ def test_video_logger_shows_samples_of_the_generator(fit, clips, generator_modul
     assert sorted(p.name for p in folder.iterdir()) == ["batch_00000001.mp4", "batch_00000001.png"]
     rows = [[torch.zeros(3, 5, 16, 16)] * 3]
     trainer_like = type("T", (), {"log_dir": None, "loggers": [sheets], "is_global_zero": True})()
-    callback._write(trainer_like, 7, rows, np.zeros((4, 4, 3)), "real | sample")
-    assert [(tag, step, form) for tag, _, step, form in sheets.images] == [("videos/real | sample", 7, "HWC")]
+    callback._write(trainer_like, 7, rows, ["pong"], ("real", "reconstruction", "sample"))
+    assert [(tag, step, form) for tag, _, step, form in sheets.images] == [
+        ("videos/real | reconstruction | sample", 7, "HWC")
+    ]
     assert trainer.logger is not None and module.network.training
 
 
 def test_video_logger_shows_the_same_each_time_and_works_from_latents(fit, clips, generator_module, list_data):
     batches = clips(1)
     module = generator_module()
-    fit(module, batches)
+    trainer = fit(module, batches)
     shown = []
     callback = VideoLogger(num=1)
-    callback._write = lambda trainer, seen, rows, sheet, columns: shown.append((columns, rows))
-    callback._show(None, module, batches[0])
-    callback._show(None, module, batches[0])
+    callback._write = lambda trainer, seen, rows, labels, columns: shown.append((" | ".join(columns), rows))
+    callback._show(trainer, module, batches[0])
+    callback._show(trainer, module, batches[0])
     assert shown[0][0] == "real | reconstruction | sample"
     for a, b in zip(shown[0][1][0], shown[1][1][0]):
         assert torch.equal(a, b)
     latent = {**batches[0], "latent": module.tokenizer.encode(batches[0]["video"])}
     del latent["video"]
-    callback._show(None, module, latent)
+    callback._show(trainer, module, latent)
     assert shown[2][0] == "reconstruction | sample"
     torch.testing.assert_close(shown[2][1][0][0], shown[0][1][0][1])
+
+
+class Both(CSVLogger):
+    """A logger of one's own that takes pictures and videos, as Lightning's WandbLogger does."""
+
+    def log_image(self, key, images, step=None):
+        self.got = [(key, images[0].shape, step)]
+
+    def log_video(self, key, videos, step=None, format=()):
+        self.got.append((key, Path(videos[0]).name, step, format))
+
+
+def test_every_logger_gets_what_it_takes(fit, clips, tokenizer_module, list_data, tmp_path):
+    batches, both = clips(1), Both(tmp_path / "both")
+    loggers = [CSVLogger(tmp_path / "csv"), both]
+    fit(tokenizer_module({"gan": 0.0}), list_data(batches, val=batches), callbacks=[VideoLogger()], logger=loggers)
+    image, video = both.got
+    assert image[0] == "videos/real | reconstruction" and image[2] == 1 and image[1][2] == 3
+    assert video == (f"{image[0]} (video)", "batch_00000001.mp4", 1, ["mp4"])
+
+
+def test_clips_are_called_by_class_or_caption(generator_module):
+    trainer = type("T", (), {"datamodule": type("D", (), {"class_names": ("pong", "breakout")})})()
+    module = type("M", (), {"network": type("N", (), {"config": type("C", (), {})})})()
+    batch = {"label": torch.tensor([1, -1]), "caption": ["", "a cat"]}
+    assert names_of(trainer, module, batch) == ["breakout", "a cat"]
+    module.network.config.condition = "bytes"
+    assert names_of(trainer, module, batch) == ["", "a cat"]
+    assert names_of(trainer, module, {"label": torch.tensor([-1]), "caption": [""]}) == []
 
 
 def test_video_logger_counts_validations(fit, clips, tokenizer_module, list_data, tmp_path):
@@ -244,6 +276,30 @@ def test_progress_is_whole_lines(fit, clips, tokenizer_module, capsys):
     )
     assert capsys.readouterr().err.splitlines()[1].startswith("step 2/2  epoch 0 batch 2/3  ")
     assert lines[-1].startswith("done after 3 steps") and all("\r" not in line for line in lines)
+
+
+def test_progress_says_how_long_the_whole_run_will_take(capsys):
+    clock, module = Clock(), type("M", (), {"run_length": lambda self: 100, "batches_seen": 40})()
+    assert clock.left(module) == ""
+    clock.tick()
+    clock._last -= 120  # a batch of two minutes
+    clock.tick()
+    assert clock.left(module) == "2:00:00"
+    clock.rest()
+    clock.tick()  # after a pause, whose time is no batch's
+    assert clock.left(module) == "2:00:00"
+    module.batches_seen = 100
+    assert clock.left(module) == "0:00:00"
+
+
+def test_validation_has_lines_of_its_own(fit, clips, tokenizer_module, list_data, capsys):
+    data = list_data(clips(1), val=clips(2))
+    fit(tokenizer_module({"gan": 0.0}), data, callbacks=[LineProgress(seconds=0)], enable_progress_bar=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("valid")] == [
+        "validating batch 1/2",
+        "validating batch 2/2",
+    ]
 
 
 @pytest.mark.parametrize("bad", [lambda: HealthMonitor(every=0), lambda: VideoLogger(num=0)])

@@ -487,7 +487,7 @@ def test_mixture_is_logged(class_folder, image_folder, tmp_path):
         rows: list[dict[str, float]] = []  # noqa: RUF012
 
         def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-            self.rows.append(metrics)
+            self.rows.append(metrics | {"step": step})
 
     stage = Stage(image_share=0.5, **SMALL)
     data = make(sources=[Source(str(class_folder)), Source(str(image_folder))], stages=[stage])
@@ -502,6 +502,7 @@ def test_mixture_is_logged(class_folder, image_folder, tmp_path):
     )
     trainer.fit(Recorder(), data)
     rows = [row for row in Log.rows if "data/stage" in row]
-    assert rows[-1][f"data/share/{image_folder.name}"] == 0.5
+    assert rows[-1][f"data/share/{image_folder.name}"] == 0.5, "the tag names no folder above"
+    assert [row["step"] for row in rows] == [1, 3]
     assert rows[-1]["data/stage"] == 1.0
     assert rows[-1]["data/unreadable_files"] == 0.0

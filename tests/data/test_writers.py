@@ -20,7 +20,6 @@ from videoar.data.writers import (
     write_gif,
     write_lossless,
     write_mp4,
-    write_png,
 )
 
 

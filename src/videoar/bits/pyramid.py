@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_constant
 
 from videoar.errors import UserError
 
@@ -137,3 +138,6 @@ class ScalePyramid:
                 columns = (columns + 0.5) * (self.full[1] / w) - 0.5
             parts.append(torch.cartesian_prod(rows, columns).reshape(h * w, 2))
         return torch.cat(parts)
+
+
+register_constant(ScalePyramid)  # to torch.export it is no input, but part of the graph

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from videoar.callbacks.samples import sample_like
 from videoar.callbacks.media import show
+from videoar.callbacks.samples import sample_like
 from videoar.data.sheets import contact_sheet, moving_grid
 from videoar.data.writers import write_mp4, write_png
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("videoar.cli.sample", "generate videos from labels, prompts, images or clips"),
     "reconstruct": ("videoar.cli.reconstruct", "pass a video through the tokenizer"),
     "evaluate": ("videoar.cli.evaluate", "compare a folder of generated videos with real ones"),
+    "compare": ("videoar.cli.compare", "put checkpoints side by side: same clips and seeds, as pictures"),
     "sweep": ("videoar.cli.sweep", "run many trainings from one search space"),
     "convert": ("videoar.cli.convert", "turn other projects' weights into ours"),
     "export": ("videoar.cli.export", "turn a checkpoint into a folder of safetensors and config.json"),

@@ -7,8 +7,25 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-PLACES = ("/usr/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts", "/System/Library/Fonts", "C:/Windows/Fonts")
-WIDE = ("NotoSansCJK", "NotoSansSC", "SourceHanSans", "wqy", "DroidSansFallback", "unifont", "ArialUnicode", "PingFang", "msyh")
+PLACES = (
+    "/usr/share/fonts",
+    "~/.local/share/fonts",
+    "~/.fonts",
+    "/Library/Fonts",
+    "/System/Library/Fonts",
+    "C:/Windows/Fonts",
+)
+WIDE = (
+    "NotoSansCJK",
+    "NotoSansSC",
+    "SourceHanSans",
+    "wqy",
+    "DroidSansFallback",
+    "unifont",
+    "ArialUnicode",
+    "PingFang",
+    "msyh",
+)
 """What files of fonts with Chinese, Japanese and Korean are called."""
 
 

@@ -42,7 +42,7 @@ def contact_sheet(
     videos = _enlarged(rows, side)
     picks = [[np.linspace(0, len(v) - 1, min(frames, len(v))).round().astype(int) for v in row] for row in videos]
     widest = [max((row[j] for row in picks if j < len(row)), key=len) for j in range(max(map(len, picks)))]
-    numbers = [[str(n + 1) for n in pick] for pick in widest] if columns else []
+    numbers = [["frame " * (not k) + str(n + 1) for k, n in enumerate(pick)] for pick in widest] if columns else []
     sheet = _Sheet.of(videos, [len(pick) for pick in widest], labels, columns, title, numbers)
     canvas = sheet.canvas.copy()
     for i, row in enumerate(videos):

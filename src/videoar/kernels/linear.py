@@ -70,6 +70,7 @@ def packed(model: nn.Module) -> Apply:
     if weight.is_cuda and not sharded and not torch.is_grad_enabled() and enabled("linear"):
         return plain if torch.is_autocast_enabled("cuda") else Turned(model)
     usable = weight.device.type == "cpu" and not sharded and mkldnn.is_available() and enabled("linear")
+    usable = usable and not torch.compiler.is_compiling()  # a graph that is exported keeps the layers as they are
     if weight.dtype == torch.bfloat16:
         usable = usable and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     elif weight.dtype != torch.float32:

@@ -1,0 +1,266 @@
+"""Checkpoints side by side: the same clips and seeds through several models, as pictures and numbers.
+
+Written into one folder:
+
+    clips.png    real | each model's reconstruction | its sample of the clip's class or caption
+    scales.png   each model's sample, decoded from its first k scales only
+    worst.png    the clips with the lowest PSNR, real | each model's reconstruction
+    seeds.png    a row a model and condition, a column a seed; seeds.gif moves
+    compare.json PSNR of every clip, and how everything was made
+"""
+
+# N clips · T frames · H W pixels · K scales
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videoar.bits.residual import decode_bits
+from videoar.data.describe import short_names
+from videoar.data.files import atomic_path
+from videoar.data.items import Item, Source
+from videoar.data.readers import open_video
+from videoar.data.sheets import contact_sheet, moving_grid
+from videoar.data.sources import index_source
+from videoar.data.transforms import fit
+from videoar.data.writers import write_gif, write_png
+from videoar.errors import UserError
+from videoar.evaluation.models import ModelTwin, load_twin
+from videoar.evaluation.plan import Progress
+from videoar.generator.conditioning import batch_condition
+from videoar.metrics.pixels import frame_psnr
+from videoar.sampling.generate import Sample, generate_asked
+from videoar.sampling.guidance import Guidance
+from videoar.sampling.request import Request
+
+DEFAULT_SIZE = (128, 128)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips that all models get: videos [N, 3, T, H, W] in [-1, 1], and what each is called."""
+
+    video: Tensor
+    items: tuple[Item, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each, else its caption, else its file."""
+        return [item.label or item.caption or Path(item.path).stem for item in self.items]
+
+
+@dataclass
+class Comparison:
+    """Models and clips, and what has been made of them; every sample is made once.
+
+    Attributes:
+        models: by name; those without a generator are only shown reconstructing.
+        clips: the first `shown` of them are sampled and shown, all are measured.
+        guidance: as in `generate`. seed: of the first clip's sample; clip i has seed + i.
+    """
+
+    models: Mapping[str, ModelTwin]
+    clips: Clips
+    shown: int = 4
+    seed: int = 0
+    guidance: Guidance | float | str | None = None
+    progress: Progress | None = None
+    _samples: dict[tuple[str, tuple[int, ...]], Sample] = field(default_factory=dict)
+
+    @property
+    def generators(self) -> list[str]:
+        """The models that sample."""
+        return [name for name, twin in self.models.items() if twin.generator is not None]
+
+    @cached_property
+    def rebuilt(self) -> dict[str, Tensor]:
+        """Every model's reconstructions of all clips, [N, 3, T, H, W]."""
+        made: dict[str, list[Tensor]] = {name: [] for name in self.models}
+        for number, (name, twin) in enumerate(self.models.items()):
+            for clip, item in zip(self.clips.video.split(1), self.clips.items):
+                made[name].append(twin.tokenizer.reconstruct(clip.to(_device(twin))).float().cpu())
+                self._tell("reconstructing", number * len(self.clips.items) + len(made[name]), len(self.models))
+        return {name: torch.cat(clips) for name, clips in made.items()}
+
+    @cached_property
+    def psnr(self) -> dict[str, list[float]]:
+        """Mean PSNR of each clip's frames in dB, by model."""
+        return {name: frame_psnr(video, self.clips.video).mean(1).tolist() for name, video in self.rebuilt.items()}
+
+    def sample(self, name: str, seeds: tuple[int, ...]) -> Sample:
+        """One sample of a model for each clip that is shown, of its class or caption, with these seeds."""
+        if (name, seeds) not in self._samples:
+            twin, items = self.models[name], self.clips.items[: self.shown]
+            assert twin.generator is not None
+            known = list(twin.generator.config.class_names or ())
+            labels = [known.index(item.label) if item.label in known else -1 for item in items]
+            batch = {"label": torch.tensor(labels), "caption": [item.caption for item in items]}
+            frames, height, width = self.clips.video.shape[2:]
+            condition = batch_condition(twin.generator, batch)
+            asked = Request(condition, frames, (height, width), list(seeds), self.guidance)
+            told = lambda done, total: self._tell(f"sampling {name}", done, 0, total)  # noqa: E731
+            sample = generate_asked(twin.generator, twin.tokenizer, replace(asked, progress=told))
+            self._samples[name, seeds] = replace(
+                sample, video=sample.video.float().cpu(), bits=tuple(bits.cpu() for bits in sample.bits)
+            )
+        return self._samples[name, seeds]
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seed of each shown clip's first sample."""
+        return tuple(self.seed + i for i in range(len(self.clips.items[: self.shown])))
+
+    def clips_sheet(self) -> Any:
+        """Real | reconstruction and sample of each model."""
+        columns: dict[str, Tensor] = {"real": self.clips.video}
+        for name in self.models:
+            columns[f"{name}: reconstruction"] = self.rebuilt[name]
+            if name in self.generators:
+                columns[f"{name}: sample"] = self.sample(name, self.first_seeds).video
+        return _sheet(columns, self.clips.names[: self.shown], 5 if len(columns) < 4 else 3)
+
+    def scales_sheet(self) -> Any:
+        """What each model's first sample is after its first k scales; all models' rows have K columns."""
+        rows, labels = [], []
+        for name in self.generators:
+            sample, twin = self.sample(name, self.first_seeds), self.models[name]
+            pyramid = twin.tokenizer.pyramid(*self.clips.video.shape[3:])
+            bits = tuple(scale[:1].to(_device(twin)) for scale in sample.bits)
+            partial = [decode_bits(bits[: k + 1], pyramid) for k in range(len(bits))]
+            rows.append([twin.tokenizer.decode(latent)[0].float().cpu() for latent in partial])
+            labels.append(f"{name}: {self.clips.names[0]}")
+        most = max(map(len, rows))
+        rows = [row + row[-1:] * (most - len(row)) for row in rows]
+        return contact_sheet(rows, 2, labels, [f"{k + 1} of {most} scales" for k in range(most)])
+
+    def worst_sheet(self) -> Any:
+        """The clips whose lowest PSNR of any model is lowest."""
+        lowest = torch.tensor(list(self.psnr.values())).amin(0)
+        worst = lowest.argsort()[: self.shown].tolist()
+        columns = {"real": self.clips.video[worst]}
+        columns |= {f"{name}: reconstruction": video[worst] for name, video in self.rebuilt.items()}
+        decibels = [", ".join(f"{self.psnr[name][i]:.1f}" for name in self.models) for i in worst]
+        labels = [f"{Path(self.clips.items[i].path).stem} {text} dB" for i, text in zip(worst, decibels)]
+        return _sheet(columns, labels, 5)
+
+    def seeds_rows(self, seeds: int) -> tuple[list[list[Tensor]], list[str], list[str]]:
+        """Videos, row labels and column names of the grid of seeds; the first column is that of the clips' sheet."""
+        rows, labels, count = [], [], len(self.first_seeds)
+        for name in self.generators:
+            made = [self.sample(name, tuple(s + n * count for s in self.first_seeds)).video for n in range(seeds)]
+            rows += [[video[i] for video in made] for i in range(count)]
+            labels += [f"{name}: {label}" for label in self.clips.names[:count]]
+        return rows, labels, [f"seed {n + 1}" for n in range(seeds)]
+
+    def _tell(self, what: str, done: int, models: int, total: int = 0) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total or models * len(self.clips.items))
+
+
+def compare(
+    models: Mapping[str, str | Path] | list[str],
+    data: str | Path,
+    out: str | Path,
+    *,
+    clips: int = 16,
+    shown: int = 4,
+    seeds: int = 4,
+    frames: int = 17,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+    guidance: Guidance | float | str | None = None,
+    device: str = "cpu",
+    fps: float = 8.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Compare models on held-out clips and write the pictures; returns what `compare.json` holds.
+
+    Args:
+        models: name → checkpoint, run's folder, exported folder or hub name; a list is named by itself.
+        data: any data set that training takes; its validation clips are used, of each class in turn.
+        clips: how many are measured. shown: how many of them are sampled and shown. seeds: columns of the seed grid.
+        size: (height, width); None: that of the first model that samples, else 128x128.
+
+    Raises:
+        UserError: no model, a model or data set that cannot be read, or no clip of `frames` frames.
+    """
+    paths = {name: str(path) for name, path in models.items()} if isinstance(models, Mapping) else {}
+    paths = paths or {name: path for path, name in short_names([str(path) for path in models]).items()}
+    if not paths:
+        raise UserError("give at least one model")
+    twins = {name: _on(load_twin(path), device) for name, path in paths.items()}
+    if size is None:
+        trained = [twin.generator.config.size for twin in twins.values() if twin.generator is not None]
+        size = tuple(trained[0]) if trained else DEFAULT_SIZE
+    compared = Comparison(twins, _read(data, clips, frames, size), shown, seed, guidance, progress)
+    folder = Path(out)
+    write_png(folder / "clips.png", compared.clips_sheet())
+    write_png(folder / "worst.png", compared.worst_sheet())
+    if compared.generators:
+        write_png(folder / "scales.png", compared.scales_sheet())
+        rows, labels, columns = compared.seeds_rows(seeds)
+        write_png(folder / "seeds.png", contact_sheet(rows, 2, labels, columns))
+        write_gif(folder / "seeds.gif", moving_grid(rows, labels, columns), fps)
+    facts = {
+        "models": {name: {"path": paths[name], **_facts(twin)} for name, twin in twins.items()},
+        "data": str(data), "size": list(size), "frames": frames, "seed": seed, "guidance": str(guidance or "default"),
+        "psnr": {name: round(sum(values) / len(values), 3) for name, values in compared.psnr.items()},
+        "clips": [
+            {"path": item.path, "label": item.label, "psnr": {m: round(v[i], 3) for m, v in compared.psnr.items()}}
+            for i, item in enumerate(compared.clips.items)
+        ],
+    }  # fmt: skip
+    with atomic_path(folder / "compare.json") as path:
+        path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return facts
+
+
+def _read(data: str | Path, count: int, frames: int, size: tuple[int, int]) -> Clips:
+    """The first frames of held-out clips, of each class in turn; of all clips where none is held out."""
+    index = index_source(Source(str(data)))
+    if index.kind not in ("video", "image"):
+        raise UserError(f"{data} holds {index.kind}s; clips are compared as pixels")
+    pools: dict[str, list[Item]] = {}
+    for item in index.splits.get("val") or index.splits["train"]:
+        pools.setdefault(item.label or "", []).append(item)
+    videos, items = [], []
+    while len(items) < count and any(pools.values()):
+        for pool in pools.values():
+            if pool and len(items) < count:
+                item = pool.pop(0)
+                reader = open_video(item.path)
+                if len(reader) >= frames:
+                    videos.append(fit(reader.get(range(frames)), size))
+                    items.append(item)
+    if not items:
+        raise UserError(f"no clip of {data} has {frames} frames; --frames takes shorter ones")
+    return Clips(torch.stack(videos), tuple(items))
+
+
+def _sheet(columns: Mapping[str, Tensor], labels: list[str], frames: int) -> Any:
+    rows = [[video[i] for video in columns.values()] for i in range(len(labels))]
+    return contact_sheet(rows, frames, labels, list(columns))
+
+
+def _on(twin: ModelTwin, device: str) -> ModelTwin:
+    twin.tokenizer.to(device)
+    if twin.generator is not None:
+        twin.generator.to(device)
+    return twin
+
+
+def _device(twin: ModelTwin) -> torch.device:
+    return next(twin.tokenizer.parameters()).device
+
+
+def _facts(twin: ModelTwin) -> dict[str, str]:
+    found = {"tokenizer": twin.tokenizer.fingerprint()}
+    return found | ({"generator": twin.generator.fingerprint()} if twin.generator is not None else {})

@@ -54,7 +54,7 @@ def test_a_moving_grid_plays_all_and_holds_the_last_frame(frames):
 
 @pytest.mark.parametrize("given", [{"labels": ["a"]}, {"columns": ["a"]}])
 def test_wrong_numbers_of_words_are_refused(frames, given):
-    with pytest.raises(ValueError, match="1 (labels|columns) for 2"):
+    with pytest.raises(ValueError, match=r"1 (labels|columns) for 2"):
         contact_sheet([[frames, frames], [frames, frames]], **given)
     with pytest.raises(ValueError, match="nothing to show"):
         contact_sheet([])

@@ -325,9 +325,19 @@ def test_cache_of_the_real_set(tmp_path: Path, folder: Folder) -> None:
     assert sum(fourth) == 15, "a changed file has other statistics"
 
 
+def test_the_held_out_clips_are_a_choice_of_the_real_side(tmp_path: Path, folder: Folder) -> None:
+    root = folder("clips", count=12)
+    held = [VideoFolder(root, split).names for split in ("train", "val")]
+    assert sorted(held[0] + held[1]) == list(VideoFolder(root).names) and 0 < len(held[1]) < len(held[0])
+    report = evaluate([root], VideoFolder(root, "val"), PLAIN, metrics=["moving_ratio"])
+    assert report.runs[0].counts["real_found"] == len(held[1])
+
+
 def test_report_files(tmp_path: Path, folder: Folder) -> None:
     real, fake = folder("real"), folder("fake", noise=0.1)
     report = evaluate([fake], real, PLAIN, metrics=["psnr", "drift"], dimensions=make_dimensions())
+    assert report.real_curves["contrast"] != report.runs[0].curves["contrast"] and "psnr" not in report.real_curves
+    assert len(report.real_curves["contrast"]) == len(report.runs[0].curves["contrast"])
     report.notes["guidance"] = "5"
     written = {path.name for path in report.write(tmp_path / "out")}
     assert written == {"metrics.json", "metrics.md", "drift.png"} == {p.name for p in (tmp_path / "out").iterdir()}

@@ -12,8 +12,8 @@ import numpy as np
 def show(loggers: Iterable[Any], tag: str, sheet: np.ndarray, video: Path | None, step: int) -> None:
     """Hand a picture, and the video that belongs to it, to every logger that has a way to take them.
 
-    A logger's own `log_image` and `log_video` (Weights & Biases; the way for one of one's own) come first, then what its
-    `experiment` offers. Others, such as CSV files, get nothing.
+    A logger's own `log_image` and `log_video` (Weights & Biases; the way for one of one's own) come first, then what
+    its `experiment` offers. Others, such as CSV files, get nothing.
 
     Args:
         sheet: uint8 [H, W, 3]. video: an mp4 file, or None. step: in training batches.

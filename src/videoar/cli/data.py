@@ -123,8 +123,8 @@ def _check(args: argparse.Namespace) -> None:
     _print_bad(bad)
     frames = sum(row.frames for row in good)
     print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad")
-    for reader, count in sorted(Counter(row.reader for row in good if row.reader).items()):
-        print(f"{count} read by {reader}: the frames at random places are those of decoding in order")
+    for reader, files in sorted(Counter(row.reader for row in good if row.reader).items()):
+        print(f"{files} read by {reader}: the frames at random places are those of decoding in order")
     if refusal:
         raise UserError(refusal)
     write_lists(out, good, bad, args.folder)

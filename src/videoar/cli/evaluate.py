@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--real", type=options.word, metavar="DIR", help="folder of real videos (all subfolders too), or a list file"
     )
     what.add_argument(
+        "--split",
+        choices=["train", "val", "test"],
+        help="of --real only what training calls so: `val` are the clips that it held out (default: all)",
+    )
+    what.add_argument(
         "--fake",
         type=options.word,
         metavar="DIR",
@@ -129,15 +134,17 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give --real to compare with, or --vbench for what needs no real videos")
 
     from videoar.evaluation.evaluate import evaluate
+    from videoar.evaluation.folders import VideoFolder
     from videoar.evaluation.models import load_twin
     from videoar.evaluation.plan import features_for
 
+    real = VideoFolder(args.real, args.split) if args.real else None
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
     with Jobs() as jobs:
         report = evaluate(
             [load_twin(args.model)] if args.model else args.fake,
-            args.real,
+            real,
             protocol,
             metrics=metrics,
             features=features_for(protocol, args.features, args.download) if wants_fvd else None,
@@ -183,7 +190,9 @@ def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
             layout = VBenchFolder(folder, read_prompts(args.prompts), args.samples)
             made = sample_prompts(layout, models, settings, progress)
         else:
-            made = sample_like(VideoFolder(args.real), protocol, folder, models, settings, args.batch, progress)
+            made = sample_like(
+                VideoFolder(args.real, args.split), protocol, folder, models, settings, args.batch, progress
+            )
     prompts = f"; prompts in {layout.write_info()}" if args.prompts else ""
     print(f"{made} videos written to {folder}{prompts}")
 

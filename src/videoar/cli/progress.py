@@ -22,6 +22,7 @@ class Jobs:
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, float] = {}
+        self._done: dict[str, int] = {}
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -45,7 +46,9 @@ class Jobs:
             self._bar.update(self._tasks[what], completed=done, total=total, description=text or what)
             return
         now = time.monotonic()
-        began = self._began.setdefault(what, now)
+        if done <= self._done.get(what, 0):  # a job that begins anew
+            self._began[what] = now
+        self._done[what], began = done, self._began.setdefault(what, now)
         if now - self._said >= self.seconds:
             self._said = now
             place = f"{done}/{total}" if total else str(done)

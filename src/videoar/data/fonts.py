@@ -32,8 +32,8 @@ WIDE = (
 def font_for(text: str) -> tuple[Path, str]:
     """A font file for `text`, and the text as it can be drawn with it.
 
-    The first of VIDEOAR_FONT (a file), DejaVu Sans (Latin, Greek, Cyrillic, …; comes with matplotlib) and a font of this
-    machine with Chinese, Japanese and Korean that has every letter. Letters that none has become `U+6CB3`.
+    The first of VIDEOAR_FONT (a file), DejaVu Sans (Latin, Greek, Cyrillic, …; of matplotlib) and this machine's fonts
+    with Chinese, Japanese and Korean that has every letter. Letters that none has become `U+6CB3`.
     """
     found = list(_files())
     for path in found:

@@ -14,7 +14,8 @@ Written into one folder:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,11 +37,13 @@ from videoar.errors import UserError
 from videoar.evaluation.models import ModelTwin, load_twin
 from videoar.evaluation.plan import Progress
 from videoar.generator.conditioning import batch_condition
+from videoar.generator.model import VideoAR
 from videoar.metrics.pixels import frame_psnr
 from videoar.sampling.generate import Sample, generate_asked
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.request import Request
 
+log = logging.getLogger(__name__)
 DEFAULT_SIZE = (128, 128)
 
 
@@ -85,7 +88,7 @@ class Comparison:
         """Every model's reconstructions of all clips, [N, 3, T, H, W]."""
         made: dict[str, list[Tensor]] = {name: [] for name in self.models}
         for number, (name, twin) in enumerate(self.models.items()):
-            for clip, item in zip(self.clips.video.split(1), self.clips.items):
+            for clip in self.clips.video.split(1):
                 made[name].append(twin.tokenizer.reconstruct(clip.to(_device(twin))).float().cpu())
                 self._tell("reconstructing", number * len(self.clips.items) + len(made[name]), len(self.models))
         return {name: torch.cat(clips) for name, clips in made.items()}
@@ -102,6 +105,8 @@ class Comparison:
             assert twin.generator is not None
             known = list(twin.generator.config.class_names or ())
             labels = [known.index(item.label) if item.label in known else -1 for item in items]
+            if -1 in labels and twin.generator.config.condition == "class" and not self._samples:
+                log.warning("%s does not know the class of every clip: those are sampled without one", name)
             batch = {"label": torch.tensor(labels), "caption": [item.caption for item in items]}
             frames, height, width = self.clips.video.shape[2:]
             condition = batch_condition(twin.generator, batch)
@@ -200,7 +205,7 @@ def compare(
     if size is None:
         trained = [twin.generator.config.size for twin in twins.values() if twin.generator is not None]
         size = tuple(trained[0]) if trained else DEFAULT_SIZE
-    compared = Comparison(twins, _read(data, clips, frames, size), shown, seed, guidance, progress)
+    compared = Comparison(twins, read_clips(data, clips, frames, size), shown, seed, guidance, progress)
     folder = Path(out)
     write_png(folder / "clips.png", compared.clips_sheet())
     write_png(folder / "worst.png", compared.worst_sheet())
@@ -223,8 +228,15 @@ def compare(
     return facts
 
 
-def _read(data: str | Path, count: int, frames: int, size: tuple[int, int]) -> Clips:
-    """The first frames of held-out clips, of each class in turn; of all clips where none is held out."""
+def read_clips(data: str | Path, count: int, frames: int, size: tuple[int, int]) -> Clips:
+    """The first frames of held-out clips, of each class in turn; of all clips where none is held out.
+
+    Args:
+        data: any data set of pixels that training takes, but no shards. size: (height, width), covered and cropped.
+
+    Raises:
+        UserError: no such data set, cached latents, or no clip of `frames` frames.
+    """
     index = index_source(Source(str(data)))
     if index.kind not in ("video", "image"):
         raise UserError(f"{data} holds {index.kind}s; clips are compared as pixels")
@@ -243,6 +255,19 @@ def _read(data: str | Path, count: int, frames: int, size: tuple[int, int]) -> C
     if not items:
         raise UserError(f"no clip of {data} has {frames} frames; --frames takes shorter ones")
     return Clips(torch.stack(videos), tuple(items))
+
+
+def conditions_of(generator: VideoAR, items: Sequence[Item]) -> list[str | None]:
+    """What `generate` is asked for to get videos like these: their classes or captions, or nothing.
+
+    A clip of a class that the model does not know gets one that it knows, one without a caption its file's name.
+    """
+    kind, known = generator.config.condition, list(generator.config.class_names or ())
+    if kind == "none":
+        return [None] * len(items)
+    if kind == "class":
+        return [item.label if item.label in known else known[i % len(known)] for i, item in enumerate(items)]
+    return [item.caption or Path(item.path).stem for item in items]
 
 
 def _sheet(columns: Mapping[str, Tensor], labels: list[str], frames: int) -> Any:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def evaluate(
     fakes: Sequence[str | Path | ModelTwin],
-    real: str | Path | None,
+    real: str | Path | VideoFolder | None,
     protocol: Protocol | str = "plain",
     *,
     metrics: Sequence[str] | None = None,
@@ -42,7 +42,8 @@ def evaluate(
 
     Args:
         fakes: folders, or `models.load_twin(path)`.
-        real: a folder or a list file; None: only what needs no real videos (drift, VBench dimensions).
+        real: a folder, a list file, or a `VideoFolder` of one split; None: only what needs no real videos (drift,
+            VBench dimensions).
         protocol: or its name or file, as `Protocol.load` takes it.
         metrics: of METRICS; these must all be possible. None: all that are, the others listed with the reason.
         features: the net of the Fréchet distance, such as `plan.features_for(protocol)`.
@@ -54,7 +55,7 @@ def evaluate(
     """
     options = options or Options()
     protocol = Protocol.load(protocol) if isinstance(protocol, str) else protocol
-    real_folder = None if real is None else VideoFolder(real)
+    real_folder = real if real is None or isinstance(real, VideoFolder) else VideoFolder(real)
     subjects = [fake if isinstance(fake, ModelTwin) else VideoFolder(fake) for fake in fakes]
     plan = Plan.make(metrics, real_folder, subjects, protocol, features, options)
     if real is not None and set(plan.metrics) <= {"moving_ratio", "drift"} and not metrics and not dimensions:
@@ -66,6 +67,7 @@ def evaluate(
         report.runs.append(_Evaluation(plan, subject, dimensions, real_side).run())
         card = subject.card() if isinstance(subject, ModelTwin) else read_settings(subject.path)
         report.models += [card] if card else []
+    report.real_curves = real_side.curves or {}
     report.finish()
     return report
 
@@ -76,6 +78,7 @@ class _RealSide:
 
     moments: Moments | None = None
     motion: tuple[Tensor, Tensor] | None = None
+    curves: dict[str, list[float]] | None = None
 
 
 class _Evaluation:
@@ -97,7 +100,9 @@ class _Evaluation:
             self.fvd = FrechetVideoDistance(plan.features, self.protocol.unbiased).to(device)
         self.paired = {name: paired_metric(name, plan).to(device) for name in plan.metrics if name in PAIRED}
         self.ratio = MovingRatio(plan.classes).to(device) if "moving_ratio" in plan.metrics else None
-        self.drift = FrameDrift(self.protocol.frames or LONGEST).to(device) if "drift" in plan.metrics else None
+        frames = self.protocol.frames or LONGEST
+        self.drift = FrameDrift(frames).to(device) if "drift" in plan.metrics else None
+        self.real_drift = FrameDrift(frames).to(device) if self.drift is not None and real_side.curves is None else None
         self.dimensions = dimensions.metrics if dimensions else ()
         for metric in self.dimensions:
             metric.reset()
@@ -123,9 +128,10 @@ class _Evaluation:
             values[name] = float(value)
         values |= {metric.key: float(metric.compute()) for metric in self.dimensions}
         values |= self.subject.values() if isinstance(self.subject, ModelTwin) else {}
-        measured = {} if self.drift is None else self.drift.compute()
-        curves = {name: curve.reshape(-1).tolist() for name, curve in measured.items()}
-        return Run(str(self.subject.path), self._counts(used), values, _trim(curves), self.sources.skipped(), by_class)
+        curves = {} if self.drift is None else _curves(self.drift)
+        if self.real_drift is not None and self.real_drift.counts.any():
+            self.real_side.curves = _curves(self.real_drift)
+        return Run(str(self.subject.path), self._counts(used), values, curves, self.sources.skipped(), by_class)
 
     def _batches(self) -> Iterator[Batch]:
         real = self.plan.real
@@ -156,6 +162,8 @@ class _Evaluation:
                 self.ratio.update(batch.target, labels, real=True)
         if self.drift is not None:
             self.drift.update(batch.video, batch.target)
+        if self.real_drift is not None and batch.target is not None:
+            self.real_drift.update(batch.target)
         for dimension in self.dimensions:
             dimension.update(batch.video, batch.fps)
 
@@ -200,6 +208,8 @@ class _Evaluation:
         if self.real_side.motion is None:
             for batch in self.sources.files(self.plan.real, real=True):
                 ratio.update(batch.video, self.plan.labels(batch.names), real=True)
+                if self.real_drift is not None:
+                    self.real_drift.update(batch.video)
             self.real_side.motion = ratio.real_moved.clone(), ratio.real_videos.clone()
         else:
             moved, videos = self.real_side.motion
@@ -207,7 +217,8 @@ class _Evaluation:
             ratio.real_videos += videos
 
 
-def _trim(curves: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Cut the frames that no video reached."""
+def _curves(drift: FrameDrift) -> dict[str, list[float]]:
+    """One value a frame of every measure, without the frames that no video reached."""
+    curves = {name: curve.reshape(-1).tolist() for name, curve in drift.compute().items()}
     longest = max((i + 1 for curve in curves.values() for i, v in enumerate(curve) if v == v), default=0)
     return {name: curve[:longest] for name, curve in curves.items()}

@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from videoar.data.files import VIDEO_SUFFIXES, is_text, walk
 from videoar.data.folders import LeftOut, class_in, places
+from videoar.data.items import Source
 from videoar.data.lists import listed_videos
+from videoar.data.sources import index_source
 from videoar.errors import UserError
 from videoar.evaluation.protocol import Protocol
 
@@ -48,12 +50,21 @@ class VideoFolder:
     Of a GIF and another video file with the same name (as `videoar sample` writes them) the GIF is left out, and so is
     `grid.gif` beside that command's `samples.json`.
 
+    Args:
+        split: of a data set in a folder only what training calls so; `val` are the clips that it holds out.
+
     Raises:
         UserError: no folder, no video in it, or a listed file that is not there.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, split: Literal["train", "val", "test"] | None = None) -> None:
         self.path = Path(path)
+        if split is not None:
+            items = index_source(Source(str(path))).splits[split]
+            self.names = tuple(sorted(Path(item.path).relative_to(self.path).as_posix() for item in items))
+            if not self.names:
+                raise UserError(f"{path} has no clips of the split {split}")
+            return
         if self.path.suffix == ".txt":
             self.names = listed_videos(self.path)
             self.path = self.path.parent

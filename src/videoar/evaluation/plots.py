@@ -73,5 +73,7 @@ def curves_plot(
         curve = runs.get(run, {}).get(tag, {})
         panel.plot(list(curve), list(curve.values()), linewidth=1, marker="." if tag.startswith("val") else "")
         panel.set(title=f"{run}: {tag.removeprefix('train/')}", xlabel="batches")
+        if tag.rpartition("/")[2] in ("lr", "learning_rate") and min(curve.values(), default=0) > 0:
+            panel.set_yscale("log")
         panel.grid(alpha=0.3)
     return figure

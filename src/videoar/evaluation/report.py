@@ -68,6 +68,7 @@ class Report:
         deviations: in what the run differs from its named protocol; empty means that it followed it.
         notes: free facts about the generated videos (guidance, sampler seeds, checkpoint), given by the user.
         models: cards of the models whose reconstructions or samples were measured.
+        real_curves: as `Run.curves`, of the real clips, where they were read.
     """
 
     protocol: Protocol
@@ -78,6 +79,7 @@ class Report:
     deviations: list[str] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     models: list[dict[str, Any]] = field(default_factory=list)
+    real_curves: dict[str, list[float]] = field(default_factory=dict)
 
     def finish(self) -> None:
         """Find out in what the runs differ from the protocol."""
@@ -205,7 +207,8 @@ class Report:
             from videoar.evaluation.plots import drift_plot
             from videoar.figures import save_figure
 
-            written.append(save_figure(drift_plot({run.folder: run.curves for run in self.runs}), folder / "drift.png"))
+            curves = ({"real": self.real_curves} if self.real_curves else {}) | {r.folder: r.curves for r in self.runs}
+            written.append(save_figure(drift_plot(curves), folder / "drift.png"))
         return written
 
 

@@ -157,3 +157,6 @@ def _lines(panel: Any, rows: list[Row], metric: str, axes: list[str]) -> None:
         if name:
             panel.legend()
     panel.set_xlabel(axes[0])
+    values = [row.choice[axes[0]] for row in rows]
+    if min(values) > 0 and max(values) >= 8 * min(values):  # learning rates and the like
+        panel.set_xscale("log")

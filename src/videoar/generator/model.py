@@ -165,7 +165,8 @@ class VideoAR(nn.Module, Pretrained):
         self, condition: Condition, pyramid: ScalePyramid, frames: int, frame_keep: Tensor | None, flex: bool
     ) -> Attend:
         config, prefix, device = self.config, condition.tokens.shape[1], condition.tokens.device
-        ids = _ids(pyramid, frames, prefix, device, config.order)
+        ids_of = _ids.__wrapped__ if torch.compiler.is_compiling() else _ids  # a graph's tensors are not for keeping
+        ids = ids_of(pyramid, frames, prefix, device, config.order)
         if flex:
             from videoar.generator.flex import FlexAttend
 

@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare, and print the table of PSNR."""
-    from videoar.data.describe import short_names
+    from videoar.data.items import short_names
     from videoar.evaluation.compare import compare
 
-    named = [model.split("=", 1) if "=" in model else [model, model] for model in args.models]
-    short = short_names([path for name, path in named if name == path])
-    models = {short.get(name, name): path for name, path in named}
+    paths = [model.rpartition("=")[2] for model in args.models]
+    short = zip(args.models, short_names(paths), paths)
+    models = {model.rpartition("=")[0] or name: path for model, name, path in short}
     with Jobs() as jobs:
         facts = compare(
             models,

@@ -19,7 +19,7 @@ from lightning.pytorch import LightningDataModule
 
 from videoar.data.curriculum import Curriculum, Kind, Stage
 from videoar.data.datasets import ClipDataset, Reading
-from videoar.data.describe import check_condition, describe_source, short_names, unreached
+from videoar.data.describe import check_condition, describe_source, unreached
 from videoar.data.items import Source, SourceIndex
 from videoar.data.loader import ClipLoader, Ledger, Loading
 from videoar.data.pools import held_out_order, make_pools
@@ -259,9 +259,8 @@ class MixedDataModule(LightningDataModule):
             return
         values = {"data/stage": self.stage_at(max(self.consumed - 1, 0)) + 1.0}
         values["data/unreadable_files"] = float(len(self.ledger.bad))
-        tags = short_names([index.name for index in self.indices])
         for name, count in self.ledger.drawn.items():
-            values[f"data/share/{tags.get(name, name)}"] = count / self.ledger.samples
+            values[f"data/share/{name}"] = count / self.ledger.samples
         batches = trainer.fit_loop.epoch_loop._batches_that_stepped  # the axis of all that modules log
         for logger in trainer.loggers:
             logger.log_metrics(values, step=batches)

@@ -72,15 +72,3 @@ def _has_caption(item: Item) -> bool:
 
 def _stored_caption(index: SourceIndex, item: Item) -> bool:
     return index.kind == "latent" and Path(item.path).is_file() and bool(latent_captions(item.path))
-
-
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Of every path as many of its last parts as tell it from the others: what it is called in logs.
-
-    `/data/films` and `/data/photos` are `films` and `photos`; `a/clips` and `b/clips` stay as they are.
-    """
-    depth = 1
-    parts = [Path(path).parts for path in paths]
-    while len({part[-depth:] for part in parts}) < len(set(parts)):
-        depth += 1
-    return {path: "/".join(part[-depth:]).lstrip("/") for path, part in zip(paths, parts)}

@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from videoar.bits.residual import decode_bits
-from videoar.data.describe import short_names
 from videoar.data.files import atomic_path
-from videoar.data.items import Item, Source
+from videoar.data.items import Item, Source, short_names
 from videoar.data.readers import open_video
 from videoar.data.sheets import contact_sheet, moving_grid
 from videoar.data.sources import index_source
@@ -198,7 +197,8 @@ def compare(
         UserError: no model, a model or data set that cannot be read, or no clip of `frames` frames.
     """
     paths = {name: str(path) for name, path in models.items()} if isinstance(models, Mapping) else {}
-    paths = paths or {name: path for path, name in short_names([str(path) for path in models]).items()}
+    given = [str(path) for path in models]
+    paths = paths or dict(zip(short_names(given), given))
     if not paths:
         raise UserError("give at least one model")
     twins = {name: _on(load_twin(path), device) for name, path in paths.items()}

@@ -19,7 +19,7 @@ def show(loggers: Iterable[Any], tag: str, sheet: np.ndarray, video: Path | None
         sheet: uint8 [H, W, 3]. video: an mp4 file, or None. step: in training batches.
     """
     for logger in loggers:
-        experiment = getattr(logger, "experiment", None)
+        experiment: Any = getattr(logger, "experiment", None)
         if hasattr(logger, "log_image"):
             logger.log_image(key=tag, images=[sheet], step=step)
             if video is not None and hasattr(logger, "log_video"):

@@ -116,7 +116,7 @@ def save_last(trainer: Trainer) -> Path | None:
     path = folders[0] / "last.ckpt"
     for keeper in keepers[:1]:  # in its state, or the resumed run would write last-v1.ckpt
         keeper.last_model_path = str(path)
-    trainer.save_checkpoint(path)
+    trainer.save_checkpoint(path, weights_only=False)
     return path
 
 

@@ -92,7 +92,7 @@ def result_of(folder: Path) -> dict[str, Any] | None:
 def partial_result(folder: Path) -> dict[str, float]:
     """The numbers of the steps that are done, of a child that failed in a later one."""
     spec, state = read_json(folder / "child.json"), read_json(folder / "state.json")
-    done, found = state.get("done", []), {}
+    done, found = state.get("done", []), dict[str, float]()
     for name, source in spec.get("collect", {}).items():
         makers = _makers(folder, source, spec["steps"])
         if makers and all(step in done for step in makers):

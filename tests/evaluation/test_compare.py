@@ -10,7 +10,8 @@ from videoar import GeneratorConfig, TokenizerConfig, VideoAR, VideoTokenizer
 from videoar.cli.main import main
 from videoar.data.items import Item
 from videoar.data.writers import write_mp4
-from videoar.evaluation.compare import Clips, Comparison, compare
+from videoar.evaluation.compare import Comparison, compare
+from videoar.evaluation.examples import Clips, conditions_of, read_clips
 from videoar.evaluation.models import ModelTwin
 from videoar.sampling.generate import generate
 
@@ -99,3 +100,13 @@ def test_clips_that_are_too_short_are_said_to_be(tmp_path, clip):
 
     with pytest.raises(UserError, match=r"no clip of .* has 9 frames; --frames takes shorter ones"):
         compare([str(tmp_path / "model")], tmp_path / "data", tmp_path / "out", frames=9)
+
+
+def test_clips_of_known_classes_come_first(tmp_path, clip):
+    for name, video in zip(("pong", "zaxxon"), clip(2, 5, (16, 16))):
+        for number in range(20):
+            write_mp4(tmp_path / name / f"{number}.mp4", video, 8)
+    both, known = (read_clips(tmp_path, 2, 5, (16, 16), classes) for classes in ((), ("pong",)))
+    assert set(both.names) == {"pong", "zaxxon"} and set(known.names) == {"pong"}
+    ask = {kind: conditions_of(twin(kind).generator, both.items) for kind in ("class", "none", "bytes")}
+    assert ask["none"] == [None, None] and set(ask["class"]) <= {"pong", "enduro"} and all(ask["bytes"])

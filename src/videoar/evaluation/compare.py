@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,17 +26,14 @@ from torch import Tensor
 
 from videoar.bits.residual import decode_bits
 from videoar.data.files import atomic_path
-from videoar.data.items import Item, Source, short_names
-from videoar.data.readers import open_video
+from videoar.data.items import short_names
 from videoar.data.sheets import contact_sheet, moving_grid
-from videoar.data.sources import index_source
-from videoar.data.transforms import fit
 from videoar.data.writers import write_gif, write_png
 from videoar.errors import UserError
+from videoar.evaluation.examples import Clips, read_clips
 from videoar.evaluation.models import ModelTwin, load_twin
 from videoar.evaluation.plan import Progress
 from videoar.generator.conditioning import batch_condition
-from videoar.generator.model import VideoAR
 from videoar.metrics.pixels import frame_psnr
 from videoar.sampling.generate import Sample, generate_asked
 from videoar.sampling.guidance import Guidance
@@ -44,19 +41,6 @@ from videoar.sampling.request import Request
 
 log = logging.getLogger(__name__)
 DEFAULT_SIZE = (128, 128)
-
-
-@dataclass(frozen=True)
-class Clips:
-    """The clips that all models get: videos [N, 3, T, H, W] in [-1, 1], and what each is called."""
-
-    video: Tensor
-    items: tuple[Item, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """The class of each, else its caption, else its file."""
-        return [item.label or item.caption or Path(item.path).stem for item in self.items]
 
 
 @dataclass
@@ -164,6 +148,25 @@ class Comparison:
             labels += [f"{name}: {label}" for label in self.clips.names[:count]]
         return rows, labels, [f"seed {n + 1}" for n in range(seeds)]
 
+    def write(self, folder: Path, seeds: int, fps: float) -> None:
+        """Write all pictures."""
+        write_png(folder / "clips.png", self.clips_sheet())
+        write_png(folder / "worst.png", self.worst_sheet())
+        if self.generators:
+            write_png(folder / "scales.png", self.scales_sheet())
+            rows, labels, columns = self.seeds_rows(seeds)
+            write_png(folder / "seeds.png", contact_sheet(rows, 2, labels, columns))
+            write_gif(folder / "seeds.gif", moving_grid(rows, labels, columns), fps)
+
+    def figures(self) -> dict[str, Any]:
+        """PSNR of every model and clip, as plain data."""
+        rounded = {name: [round(value, 3) for value in values] for name, values in self.psnr.items()}
+        clips = [
+            {"path": item.path, "label": item.label, "psnr": {name: values[i] for name, values in rounded.items()}}
+            for i, item in enumerate(self.clips.items)
+        ]
+        return {"psnr": {n: round(sum(v) / len(v), 3) for n, v in self.psnr.items()}, "clips": clips}
+
     def _tell(self, what: str, done: int, models: int, total: int = 0) -> None:
         if self.progress is not None:
             self.progress(what, done, total or models * len(self.clips.items))
@@ -202,72 +205,24 @@ def compare(
     if not paths:
         raise UserError("give at least one model")
     twins = {name: _on(load_twin(path), device) for name, path in paths.items()}
+    generators = [twin.generator for twin in twins.values() if twin.generator is not None]
     if size is None:
-        trained = [twin.generator.config.size for twin in twins.values() if twin.generator is not None]
-        size = tuple(trained[0]) if trained else DEFAULT_SIZE
-    compared = Comparison(twins, read_clips(data, clips, frames, size), shown, seed, guidance, progress)
-    folder = Path(out)
-    write_png(folder / "clips.png", compared.clips_sheet())
-    write_png(folder / "worst.png", compared.worst_sheet())
-    if compared.generators:
-        write_png(folder / "scales.png", compared.scales_sheet())
-        rows, labels, columns = compared.seeds_rows(seeds)
-        write_png(folder / "seeds.png", contact_sheet(rows, 2, labels, columns))
-        write_gif(folder / "seeds.gif", moving_grid(rows, labels, columns), fps)
+        size = generators[0].config.size if generators else DEFAULT_SIZE
+    known = [name for generator in generators for name in generator.config.class_names or ()]
+    compared = Comparison(twins, read_clips(data, clips, frames, size, known), shown, seed, guidance, progress)
+    compared.write(Path(out), seeds, fps)
     facts = {
         "models": {name: {"path": paths[name], **_facts(twin)} for name, twin in twins.items()},
-        "data": str(data), "size": list(size), "frames": frames, "seed": seed, "guidance": str(guidance or "default"),
-        "psnr": {name: round(sum(values) / len(values), 3) for name, values in compared.psnr.items()},
-        "clips": [
-            {"path": item.path, "label": item.label, "psnr": {m: round(v[i], 3) for m, v in compared.psnr.items()}}
-            for i, item in enumerate(compared.clips.items)
-        ],
-    }  # fmt: skip
-    with atomic_path(folder / "compare.json") as path:
+        "data": str(data),
+        "size": list(size),
+        "frames": frames,
+        "seed": seed,
+        "guidance": str(guidance or "default"),
+        **compared.figures(),
+    }
+    with atomic_path(Path(out) / "compare.json") as path:
         path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return facts
-
-
-def read_clips(data: str | Path, count: int, frames: int, size: tuple[int, int]) -> Clips:
-    """The first frames of held-out clips, of each class in turn; of all clips where none is held out.
-
-    Args:
-        data: any data set of pixels that training takes, but no shards. size: (height, width), covered and cropped.
-
-    Raises:
-        UserError: no such data set, cached latents, or no clip of `frames` frames.
-    """
-    index = index_source(Source(str(data)))
-    if index.kind not in ("video", "image"):
-        raise UserError(f"{data} holds {index.kind}s; clips are compared as pixels")
-    pools: dict[str, list[Item]] = {}
-    for item in index.splits.get("val") or index.splits["train"]:
-        pools.setdefault(item.label or "", []).append(item)
-    videos, items = [], []
-    while len(items) < count and any(pools.values()):
-        for pool in pools.values():
-            if pool and len(items) < count:
-                item = pool.pop(0)
-                reader = open_video(item.path)
-                if len(reader) >= frames:
-                    videos.append(fit(reader.get(range(frames)), size))
-                    items.append(item)
-    if not items:
-        raise UserError(f"no clip of {data} has {frames} frames; --frames takes shorter ones")
-    return Clips(torch.stack(videos), tuple(items))
-
-
-def conditions_of(generator: VideoAR, items: Sequence[Item]) -> list[str | None]:
-    """What `generate` is asked for to get videos like these: their classes or captions, or nothing.
-
-    A clip of a class that the model does not know gets one that it knows, one without a caption its file's name.
-    """
-    kind, known = generator.config.condition, list(generator.config.class_names or ())
-    if kind == "none":
-        return [None] * len(items)
-    if kind == "class":
-        return [item.label if item.label in known else known[i % len(known)] for i, item in enumerate(items)]
-    return [item.caption or Path(item.path).stem for item in items]
 
 
 def _sheet(columns: Mapping[str, Tensor], labels: list[str], frames: int) -> Any:

@@ -88,12 +88,14 @@ def _class_names() -> list[str]:
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers import Logger
 
-    def below(kind: type) -> Iterator[type]:
-        for child in kind.__subclasses__():
+    def below(kind: type[Any]) -> Iterator[type[Any]]:
+        children: list[type[Any]] = kind.__subclasses__()
+        for child in children:
             yield child
             yield from below(child)
 
-    return [child.__name__ for kind in (Callback, Logger) for child in below(kind)]
+    kinds: tuple[type[Any], ...] = (Callback, Logger)
+    return [child.__name__ for kind in kinds for child in below(kind)]
 
 
 def _keys(kind: Any, prefix: str) -> Iterator[Key]:

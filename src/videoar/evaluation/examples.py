@@ -49,7 +49,8 @@ def read_clips(data: str | Path, count: int, frames: int, size: tuple[int, int],
     held = index.splits.get("val") or index.splits["train"]
     for item in [item for item in held if item.label in classes] or held:
         pools.setdefault(item.label or "", []).append(item)
-    videos, items = [], []
+    videos: list[Tensor] = []
+    items: list[Item] = []
     while len(items) < count and any(pools.values()):
         for pool in pools.values():
             if pool and len(items) < count:

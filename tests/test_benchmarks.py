@@ -29,3 +29,12 @@ def test_growth(tmp_path, capsys):
             assert all(point["gflop"] > 0 and point["roofline_seconds"] > 0 for point in line)
             assert line[-1]["gflop"] > line[0]["gflop"]
     assert capsys.readouterr().out.splitlines()[-1].startswith("wrote ")
+
+
+@pytest.mark.slow
+def test_operations(tmp_path, capsys):
+    assert script("operations").main(["--tiny", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "operations.json").read_text())["operations"]
+    assert found["sampling, clip"] > found["sampling step"] > 0
+    assert found["generator training step"] > found["sampling step"] and found["tokenizer training step"] > 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("wrote ")

@@ -9,7 +9,7 @@ from torch import nn
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
 from videoar.training.ema import EMA
-from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer
+from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer, numbered_by_place
 
 
 def test_learning_rate_warms_up_and_falls_along_a_cosine():
@@ -125,3 +125,20 @@ def test_ema_of_low_precision_weights_is_float32():
 def test_ema_refuses_a_decay_of_one():
     with pytest.raises(ValueError, match="1"):
         EMA(1.0)
+
+
+def test_a_saved_state_numbers_parameters_by_their_place_and_loads_as_before():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
+    optimizer = make_optimizer(network, OptimConfig(lr=1e-2))
+    network(torch.ones(4, 2)).square().sum().backward()
+    optimizer.step()
+    saved = numbered_by_place(optimizer.state_dict(), optimizer, network)
+    for number, parameter in enumerate(network.parameters()):
+        assert saved["state"][number]["exp_avg"] is optimizer.state[parameter]["exp_avg"]
+    assert saved["param_groups"][0]["params"] == [0, 4], "the matrices"
+    fresh = make_optimizer(network, OptimConfig(lr=1e-2))
+    fresh.load_state_dict(saved)
+    for parameter in network.parameters():
+        assert torch.equal(fresh.state[parameter]["exp_avg"], optimizer.state[parameter]["exp_avg"])
+    other = numbered_by_place(optimizer.state_dict(), optimizer, torch.nn.Linear(2, 2))
+    assert other["param_groups"][0]["params"] == [0, 1], "of an optimizer of something else"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from videoar.kernels.transfer import sent
 from videoar.metrics.pixels import psnr_of_mse
 from videoar.metrics.preprocess import check_pair, check_video, to_unit
 from videoar.motion import moving_mask, moving_share
@@ -68,12 +69,19 @@ class ByClass(Metric):
             self.add_state(name, zeros, dist_reduce_fx="sum")
 
     def add(self, state: str, values: Tensor, labels: Sequence[int] | Tensor | None) -> None:
-        """Add one value [B] a clip to the sums of its class. Raises ValueError for a label that is no class."""
-        labels = torch.zeros(len(values), dtype=torch.long) if labels is None else torch.as_tensor(labels)
-        if len(labels) != len(values) or not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
-            raise ValueError(f"labels {labels.tolist()} of {len(values)} clips; there are {len(self.classes)} classes")
+        """Add one value [B] a clip to the sums of its class. Raises ValueError for a label that is no class.
+
+        Labels on an accelerator are not read back: their batch was checked.
+        """
         sums: Tensor = getattr(self, state)
-        sums.index_add_(0, labels.to(sums.device), values.to(sums))
+        if labels is None:
+            labels = torch.zeros(len(values), dtype=torch.long, device=sums.device)
+        elif not isinstance(labels, Tensor) or labels.device.type == "cpu":
+            labels = torch.as_tensor(labels)
+            if len(labels) != len(values) or not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+                known = f"{len(values)} clips; there are {len(self.classes)} classes"
+                raise ValueError(f"labels {labels.tolist()} of {known}")
+        sums.index_add_(0, sent(labels, sums.device), values.to(sums))
 
 
 class MovingPSNR(ByClass):

@@ -26,7 +26,7 @@ from videoar.data.transforms import check_range
 from videoar.errors import UserError
 from videoar.training.checkpoint_io import save_when_due
 from videoar.training.ema import EMA, gathered, placed_like
-from videoar.training.optim import OptimConfig, batches_of, clip_gradients, set_lr
+from videoar.training.optim import OptimConfig, batches_of, clip_gradients, numbered_by_place, set_lr
 from videoar.training.plain import from_plain, plain
 from videoar.training.schedulers import own_schedulers, remember_shares, step_schedulers
 from videoar.training.skipped import SkippedSteps
@@ -243,6 +243,9 @@ class TrainingModule(LightningModule):
         }
         checkpoint[f"{self.kind}_config"] = plain(self.network.config)
         checkpoint["ema"] = self.ema.state_dict()
+        if self.device_mesh is None and "optimizer_states" in checkpoint:
+            states = zip(checkpoint["optimizer_states"], self.trainer.optimizers)
+            checkpoint["optimizer_states"] = [numbered_by_place(state, owner, self) for state, owner in states]
 
     def _gradients_of_open_window(self) -> dict[str, Tensor]:
         """What has been accumulated when a checkpoint falls inside a window, meaned over ranks; empty at its end."""

@@ -115,6 +115,20 @@ def matrices(network: nn.Module) -> set[nn.Parameter]:
     return {p for layer in layers for p in layer.parameters() if p.ndim >= 2}
 
 
+def numbered_by_place(state: dict[str, Any], optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Any]:
+    """An optimizer's state in which every parameter has the number of its place in `network`, not in the groups.
+
+    So a sharded strategy writes and reads them; all other optimizers go by the order of the saved groups. A checkpoint
+    may then move between strategies.
+    """
+    place = {id(parameter): number for number, parameter in enumerate(network.parameters())}
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    if not place.keys() >= set(held):
+        return state  # an optimizer of something else
+    groups = [group | {"params": [place[held[n]] for n in group["params"]]} for group in state["param_groups"]]
+    return state | {"state": {place[held[n]]: kept for n, kept in state["state"].items()}, "param_groups": groups}
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every parameter group this learning rate, times its `lr_share` where it has one."""
     for group in optimizer.param_groups:

@@ -30,6 +30,12 @@ def test_plots_draw_what_they_are_given(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2, "no temporary file is left"
 
 
+def test_learning_rates_have_a_logarithmic_axis() -> None:
+    curves = {"train/lr": {1: 1e-5, 2: 1e-3}, "train/loss": {1: 2.0, 2: 1.0}}
+    panels = curves_plot({"run": curves}, {"run": list(curves)}).axes
+    assert [panel.get_yscale() for panel in panels] == ["log", "linear"]
+
+
 def test_nothing_to_draw() -> None:
     with pytest.raises(ValueError, match="no per-frame curves"):
         drift_plot({"a": {}})

@@ -11,9 +11,10 @@ import pytest
 
 from videoar.cli import main as cli
 from videoar.errors import UserError
+from videoar.figures import new_figure
 from videoar.sweeps.child import write_child
 from videoar.sweeps.collect import collect
-from videoar.sweeps.report import spread
+from videoar.sweeps.report import Row, _lines, spread
 from videoar.sweeps.run import run_sweep
 from videoar.sweeps.spec import load_sweep
 from videoar.training.logs import read_scalars
@@ -184,6 +185,13 @@ def test_scalars_of_a_resumed_run_are_read_as_one(tmp_path):
     wanted = {"end": {"scalar": tag}, "best": {"scalar": tag, "pick": "min"}, "worst": {"scalar": tag, "pick": "max"}}
     found = collect(tmp_path, wanted | {"time": {"seconds": "fit"}}, {"fit": 2.5})
     assert found == {"end": 3.5, "best": 3.0, "worst": 5.0, "time": 2.5}
+
+
+@pytest.mark.parametrize("rates, scale", [([1e-4, 1e-3, 1e-2], "log"), ([1, 2, 3], "linear"), ([0, 1e-3], "linear")])
+def test_a_grid_of_learning_rates_has_a_logarithmic_axis(rates, scale):
+    panel = new_figure(4, 3).subplots()
+    _lines(panel, [Row(f"lr={rate}", {"lr": rate}, {"loss": [1.0, 2.0]}, 2) for rate in rates], "loss", ["lr"])
+    assert panel.get_xscale() == scale
 
 
 def test_the_live_table_shows_states_and_numbers(make_sweep, tmp_path):

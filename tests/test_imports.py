@@ -25,6 +25,7 @@ ORDER = [
     {"bits"},
     {"tokenizer", "generator"},
     {"sampling"},
+    {"serving"},
     {"losses"},
     {"data"},
     {"metrics"},
@@ -37,6 +38,7 @@ ORDER = [
     {"callbacks"},
     {"planning"},
     {"sweeps"},
+    {"app"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

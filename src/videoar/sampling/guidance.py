@@ -51,12 +51,12 @@ class Guidance:
         """
         if value is None or isinstance(value, Guidance):
             return value or cls()
-        if isinstance(value, str) and value in _PAPER:
-            return _PAPER[value]
+        if isinstance(value, str) and value in PAPER:
+            return PAPER[value]
         try:
             strength = float(value)
         except ValueError:
-            raise UserError(f"guidance {value!r} is not {', '.join(_PAPER)} or a number") from None
+            raise UserError(f"guidance {value!r} is not {', '.join(PAPER)} or a number") from None
         STRENGTH.check("guidance", strength)
         return cls("constant", end=strength)
 
@@ -66,7 +66,7 @@ class Guidance:
         return self.schedule != "none" and not (self.schedule == "constant" and self.end == 1.0)
 
 
-_PAPER = {
+PAPER = {
     "none": Guidance("none"),
     "ucf101": Guidance("ucf101", start=1.0, middle=5.0, end=10.0),
     "text": Guidance("text", start=5.0, end=3.0),

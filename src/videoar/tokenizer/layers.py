@@ -43,6 +43,10 @@ class Stream:
         """Remember a copy of `frames` for the next piece (a view would keep the whole piece alive)."""
         self._tails[layer] = frames.clone(memory_format=CHANNELS_LAST)
 
+    def tails(self) -> dict[nn.Module, Tensor]:
+        """All that was kept, by layer, in the order in which the layers ran."""
+        return dict(self._tails)
+
 
 def with_past(layer: nn.Module, x: Tensor, weight: Tensor, keep: int, stream: Stream | None) -> tuple[Tensor, Tensor]:
     """x with the frames in front that a causal kernel [O, I, t, h, w] needs before it; and the kernel.

@@ -1,0 +1,1 @@
+"""Trained models outside PyTorch: ONNX graphs, and the runner that samples with them."""

@@ -1,0 +1,136 @@
+"""The ONNX runner beside PyTorch on this CPU: seconds and memory of a clip, start-up, size, and which bits differ.
+
+    videoar export videoar-atari outputs/onnx/float32 --onnx           # and --weights float16, int8
+    python benchmarks/onnx_runner.py outputs/onnx/* --out benchmarks/results/onnx
+
+Every timing is a process of its own; seconds are CPU seconds of that process, since a machine may be shared. The first
+clip is left out of "seconds a clip" and is what "start-up" ends with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHILD = """
+import json, resource, sys, time
+spec = json.loads(sys.argv[1])
+{load}
+first, wall = time.process_time(), time.perf_counter() - start
+clips = []
+for seed in range(1, 1 + spec["clips"]):
+    before = time.process_time()
+    make(seed)
+    clips.append((time.process_time() - before) / spec["batch"])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({{"start_up": first, "seconds_a_clip": sorted(clips)[len(clips) // 2], "peak_mb": peak}}))
+"""
+ONNX = """
+start = time.perf_counter()
+sys.path.insert(0, spec["model"])
+from runner import Model
+model = Model(spec["model"], spec["threads"])
+make = lambda seed: model.generate([spec["label"]] * spec["batch"], frames=spec["frames"], seed=seed, guidance=2.0)
+make(0)
+"""
+TORCH = """
+start = time.perf_counter()
+import torch
+from videoar import generate, load_models
+torch.set_num_threads(spec["threads"])
+models = load_models(spec["model"])
+make = lambda seed: generate(*models, [spec["label"]] * spec["batch"], frames=spec["frames"], seed=seed, guidance=2.0)
+make(0)
+"""
+
+
+def measured(load: str, **spec: Any) -> dict[str, float]:
+    """What a fresh process says of itself."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(spec["threads"]), "MKL_NUM_THREADS": str(spec["threads"])}
+    command = [sys.executable, "-c", CHILD.format(load=load), json.dumps(spec)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return {name: round(value, 3) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def compared(model: str, folder: str, label: str, frames: int, seeds: int) -> dict[str, Any]:
+    """Bits of the folder's samples against PyTorch's, of the same seeds."""
+    import torch
+
+    from videoar import generate, load_models
+    from videoar.serving.runner import Model
+
+    torch.set_num_threads(1)
+    models, runner = load_models(model), Model(folder, threads=1)
+    bits = differing = equal = 0
+    first: list[str] = []
+    worst = 0.0
+    for seed in range(seeds):
+        theirs = generate(*models, [label], frames=frames, seed=seed, guidance=2.0)
+        ours = runner.generate([label], frames=frames, seed=seed, guidance=2.0)
+        wrong = [(a.numpy() != b) for a, b in zip(theirs.bits, ours.bits)]
+        bits += sum(w.size for w in wrong)
+        differing += sum(int(w.sum()) for w in wrong)
+        places = [(t, k) for t in range(wrong[0].shape[1]) for k, w in enumerate(wrong) if w[:, t].any()]
+        equal += not places
+        first += [f"seed {seed}: frame {places[0][0]}, scale {places[0][1]}"] if places else []
+        if not places:
+            worst = max(worst, float(abs(theirs.video.numpy() - ours.video).max()))
+    return {"samples": seeds, "equal": equal, "bits": bits, "differing": differing, "first": first, "pixels": worst}
+
+
+def size_of(folder: str) -> float:
+    """MB on disk."""
+    return round(sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6, 2)
+
+
+def _made_with() -> dict[str, Any]:
+    import onnxruntime
+
+    from videoar.provenance import commit, versions
+
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    return {"commit": commit(), "cpu": cpu, "versions": versions() | {"onnxruntime": onnxruntime.__version__}}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", help="made by `videoar export MODEL FOLDER --onnx`")
+    parser.add_argument("--model", default="videoar-atari", help="the model they were made of")
+    parser.add_argument("--label", default="0")
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--clips", type=int, default=3, help="timed clips (median)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--seeds", type=int, default=4, help="samples whose bits are compared")
+    parser.add_argument("--out", default="benchmarks/results/onnx")
+    args = parser.parse_args(arguments)
+    result: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), **_made_with(), "rows": []}
+    for threads in args.threads:
+        for batch in args.batches:
+            spec = {"label": args.label, "frames": args.frames, "clips": args.clips, "threads": threads, "batch": batch}
+            for folder in [None, *args.folders]:
+                row = measured(ONNX, model=folder, **spec) if folder else measured(TORCH, model=args.model, **spec)
+                name = Path(folder).name if folder else "PyTorch"
+                result["rows"].append({"what": name, "threads": threads, "batch": batch, **row})
+                print(result["rows"][-1], flush=True)
+    result["size_mb"] = {Path(folder).name: size_of(folder) for folder in args.folders}
+    result["bits"] = {
+        Path(folder).name: compared(args.model, folder, args.label, args.frames, args.seeds) for folder in args.folders
+    }
+    print(json.dumps(result["bits"], indent=2), result["size_mb"])
+    place = Path(args.out)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "runner.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"wrote {place / 'runner.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -180,3 +180,37 @@ def test_command_line_says_what_does_not_go_together(tmp_path, command_line):
     for options in (["--size", "64"], ["--onnx", "--overwrite"], ["--onnx", "--dtype", "bfloat16"]):
         code, said = command_line(["export", "videoar-atari", str(tmp_path / "x"), *options])
         assert code == 2 and "--onnx" in said
+
+
+@pytest.mark.slow
+def test_sample_backend_onnx(pair, folder, tmp_path, command_line):
+    """The command writes what it writes with PyTorch, shot after shot too."""
+    from videoar.data.readers import open_video
+
+    for network in pair:
+        network.save_pretrained(tmp_path / "model" / network.part)
+    options = ["--label", "pong", "--num", "2", "--frames", "9", "--seed", "3", "--guidance", "2", "--seconds", "2"]
+    videos = []
+    for backend, model in (("torch", tmp_path / "model"), ("onnx", folder)):
+        out = tmp_path / backend
+        words = ["sample", "--model", str(model), "--backend", backend, "--device", "cpu", "--out", str(out), *options]
+        assert command_line(words) == (0, "")
+        report = json.loads((out / "samples.json").read_text())
+        assert report["generator"] == pair[0].fingerprint() and report["options"]["guidance"]["end"] == 2
+        readers = [open_video(out / video["file"]) for video in report["videos"]]
+        videos.append(np.stack([reader.get(range(16)).numpy() for reader in readers]).astype(int))
+    assert np.abs(videos[0] - videos[1]).max() <= 2
+
+
+@pytest.mark.slow
+def test_sample_backend_onnx_refuses(folder, tmp_path, command_line):
+    cases = {
+        "model.json": ["--model", str(tmp_path)],
+        "16x32": ["--model", str(folder), "--size", "32"],
+        "--graphs": ["--model", str(folder), "--graphs"],
+        "not 1 + 4": ["--model", str(folder), "--frames", "8"],
+        "chess": ["--model", str(folder), "--label", "chess"],
+    }
+    for words, options in cases.items():
+        code, said = command_line(["sample", "--backend", "onnx", "--out", str(tmp_path / "out"), *options])
+        assert code == 2 and words in said, said

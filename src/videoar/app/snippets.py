@@ -38,15 +38,16 @@ def python_code(model: str, asked: Asked) -> str:
     lines = ["from videoar import VideoARPipeline"]
     given = ""
     if asked.start is not None:
-        lines += [f"from videoar.data.readers import {'read_image' if _is_image(asked.start) else 'open_video'}"]
-        lines += ["from videoar.data.transforms import fit"]
+        lines += [f"from videoar.gallery.start import {_start_function(asked.start)}"]
         given = ", prefix=start"
     if asked.frames > SHOT:
         lines += ["from videoar.data.writers import write_mp4", "from videoar.sampling.generate import extend"]
         lines += ["from videoar.sampling.request import Request", "import torch"]
     lines += ["", f"pipeline = VideoARPipeline.from_pretrained({model!r})"]
     if asked.start is not None:
-        lines += _start_lines(asked.start)
+        frames_given = "" if _is_image(asked.start) else f"{OVERLAP}, "
+        arguments = f"{Path(asked.start).name!r}, {frames_given}pipeline.generator.config.size"
+        lines += [f"start = {_start_function(asked.start)}({arguments})"]
     options = f"frames={frames}, seed={asked.seed}, guidance={guidance!r}, temperature={asked.temperature!r}{given}"
     condition = f"[{asked.condition!r}] * {asked.number}"
     if asked.frames > SHOT:
@@ -67,12 +68,8 @@ def python_code(model: str, asked: Asked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _start_lines(path: str) -> list[str]:
-    name = Path(path).name
-    size = "pipeline.generator.config.size"
-    if _is_image(path):
-        return [f"start = fit(read_image({name!r}), {size})"]
-    return [f"clip = open_video({name!r})", f"start = fit(clip.get(range(len(clip) - {OVERLAP}, len(clip))), {size})"]
+def _start_function(path: str) -> str:
+    return "start_with_image" if _is_image(path) else "start_with_video"
 
 
 def _is_image(path: str) -> bool:

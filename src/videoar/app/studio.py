@@ -24,6 +24,7 @@ from videoar.data.readers import Reader, open_video, read_image
 from videoar.data.transforms import fit
 from videoar.data.writers import to_uint8
 from videoar.errors import UserError
+from videoar.gallery.start import start_with_video
 from videoar.metrics.pixels import frame_psnr
 from videoar.ranges import SEED, STRENGTH, TEMPERATURE, Range
 from videoar.sampling.generate import extend, sample_latents
@@ -209,7 +210,7 @@ class Studio:
             reader = _open(path)
             if len(reader) < OVERLAP:
                 raise UserError(f"{Path(path).name} has {len(reader)} frames; a clip to go on from has {OVERLAP}")
-            return fit(reader.get(range(len(reader) - OVERLAP, len(reader))), self.size)
+            return start_with_video(path, OVERLAP, self.size)
 
     @contextmanager
     def _taken(self) -> Iterator[None]:

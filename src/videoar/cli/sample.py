@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videoar.cli import options
 from videoar.cli.progress import Jobs
@@ -15,7 +15,7 @@ from videoar.ranges import BATCH, COUNT, FPS, FRAMES, SECONDS, SEED, SIDE, STREN
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from videoar.generator.model import VideoAR
+    from videoar.gallery.write import Source
     from videoar.sampling.request import Request
 
 
@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="videoar-atari",
         metavar="PATH",
         help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",
+    )
+    add(
+        "--backend",
+        choices=["torch", "onnx"],
+        default="torch",
+        help="onnx: --model is a folder of `videoar export MODEL DIR --onnx` (default torch)",
     )
     add(
         "--label",
@@ -113,15 +119,35 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sample and write `<condition>_<seed>.mp4`, `.gif` and `samples.json`."""
-    import torch
-
     from videoar.gallery.folder import claim_folder
     from videoar.gallery.write import Gallery, write_samples
-    from videoar.training.checkpoint import load_models
 
     folder = Path(args.out)
     if removed := claim_folder(folder, args.overwrite):
         print(f"removed {removed} videos of an earlier run from {folder}")
+    source, config, made = _onnx(args) if args.backend == "onnx" else _networks(args)
+    size = _size(args.size, config.size)
+    check_memory(3 * 5 * min(args.batch, args.num) * args.frames * size[0] * size[1], "clips of this length and size")
+    jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, config))]
+    row = args.num if args.grid else None
+    gallery = Gallery(folder, args.fps, args.batch, row, args.seconds, args.context or CONTEXT)
+    facts = {name: value for name, value in vars(args).items() if not callable(value)}
+    facts |= {"size": list(size), **made}
+    with Jobs() as bar:
+        progress = lambda which, done, total: bar.show(f"sampling {which}", done, total)  # noqa: E731
+        asked = _request(args, config, size)
+        write_samples(source, jobs, asked, gallery, facts, progress)
+    print(f"{len(jobs)} videos in {args.out}")
+    return 0
+
+
+def _networks(args: argparse.Namespace) -> tuple[Source, Any, dict[str, str]]:
+    """Both networks as the source of samples, the generator's config, and where and in which precision they run."""
+    import torch
+
+    from videoar.gallery.write import Networks
+    from videoar.training.checkpoint import load_models
+
     generator, tokenizer = load_models(args.model)
     device = args.device or options.default_device()
     precision = args.dtype or options.default_dtype(device)
@@ -129,46 +155,48 @@ def run(args: argparse.Namespace) -> int:
     generator, tokenizer = generator.to(device, dtype).eval(), tokenizer.to(device, dtype).eval()
     if args.compile:
         generator.compile_steps()
-    size = _size(args.size, generator.config.size)
-    check_memory(3 * 5 * min(args.batch, args.num) * args.frames * size[0] * size[1], "clips of this length and size")
-    jobs = [(value, args.seed + i) for i, value in enumerate(_conditions(args, generator))]
-    row = args.num if args.grid else None
-    gallery = Gallery(folder, args.fps, args.batch, row, args.seconds, args.context or CONTEXT)
-    facts = {name: value for name, value in vars(args).items() if not callable(value)}
-    facts |= {"size": list(size), "device": device, "dtype": precision}
-    with Jobs() as bar:
-        progress = lambda which, done, total: bar.show(f"sampling {which}", done, total)  # noqa: E731
-        asked = _request(args, generator, size)
-        write_samples((generator, tokenizer), jobs, asked, gallery, facts, progress)
-    print(f"{len(jobs)} videos in {args.out}")
-    return 0
+    return Networks(generator, tokenizer), generator.config, {"device": device, "dtype": precision}
 
 
-def _request(args: argparse.Namespace, generator: VideoAR, size: tuple[int, int]) -> Request:
+def _onnx(args: argparse.Namespace) -> tuple[Source, Any, dict[str, str]]:
+    """The same of an exported folder."""
+    import torch
+
+    from videoar.serving.backend import OnnxModel
+
+    given = {"--compile": args.compile, "--graphs": args.graphs, "--dtype": args.dtype == "bfloat16"}
+    given["--device"] = args.device not in (None, "cpu")
+    if unknown := [name for name, is_given in given.items() if is_given]:
+        raise UserError(f"--backend onnx runs in float32 on the CPU: it takes no {', '.join(unknown)}")
+    model = OnnxModel(args.model, torch.get_num_threads())
+    return model, model.config, {"device": "cpu", "dtype": "float32"}
+
+
+def _request(args: argparse.Namespace, config: Any, size: tuple[int, int]) -> Request:
     """What every video has in common."""
     from videoar.sampling.graphs import FrameGraphs
     from videoar.sampling.guidance import Guidance, default_guidance
     from videoar.sampling.request import Request
 
-    guidance = Guidance.of(args.guidance or default_guidance(generator.config.condition))
+    guidance = Guidance.of(args.guidance or default_guidance(config.condition))
     guidance = replace(guidance, prefix_strength=args.prefix_guidance)
     heat = args.temperature[0] if len(args.temperature) == 1 else tuple(args.temperature)
     graphs = FrameGraphs() if args.graphs else None
     return Request((), args.frames, size, 0, guidance, heat, args.greedy, _prefix(args, size), graphs=graphs)
 
 
-def _conditions(args: argparse.Namespace, generator: VideoAR) -> list[int | str | None]:
+def _conditions(args: argparse.Namespace, config: Any) -> list[int | str | None]:
     """One entry a video."""
     from videoar.sampling.jobs import all_conditions
 
-    kind, given = generator.config.condition, args.prompt if args.prompt else args.label
+    kind, given = config.condition, args.prompt if args.prompt else args.label
     if kind == "none" and given:
         raise UserError("this model is unconditional: it takes no --label and no --prompt, only --num")
     if kind == "class" and args.prompt:
         raise UserError("this model is class-conditional: use --label")
     if kind not in ("none", "class") and (args.label or not args.prompt):
         raise UserError("this model is conditioned on text: use --prompt")
-    return [value for value in given or all_conditions(generator.config) for _ in range(args.num)]
+    return [value for value in given or all_conditions(config) for _ in range(args.num)]
 
 
 def _size(given: list[int] | None, trained: tuple[int, int]) -> tuple[int, int]:

@@ -20,9 +20,10 @@ from videoar.data.sheets import contact_sheet, moving_grid
 from videoar.data.writers import open_mp4_writer, to_uint8, write_gif, write_png
 from videoar.gallery.folder import GRIDS, write_settings
 from videoar.generator.model import VideoAR
-from videoar.sampling.generate import extend, generate_stream
+from videoar.sampling.generate import generate_stream, shots
+from videoar.sampling.given import latent_frames
 from videoar.sampling.jobs import Job, in_batches
-from videoar.sampling.request import Request
+from videoar.sampling.request import Request, SamplingOptions
 from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -30,6 +31,43 @@ class Progress(Protocol):
     """Called after every transformer call: videos of this batch and before, of all; calls of this batch."""
 
     def __call__(self, videos: str, done: int, total: int) -> None: ...
+
+
+class Source(Protocol):
+    """What samples: the two networks (`Networks`), or an exported folder (`serving.backend.OnnxModel`)."""
+
+    def facts(self) -> dict[str, Any]:
+        """Which weights and which program, for `samples.json`."""
+
+    def options(self, asked: Request) -> SamplingOptions:
+        """How bits are drawn."""
+
+    def latent_frames(self, frames: int) -> int:
+        """Latent frames of so many pixel frames; UserError if there are none."""
+
+    def stream(self, asked: Request) -> Iterator[Tensor]:
+        """Pixels [B, 3, n, H, W], part after part."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Generator and tokenizer in PyTorch."""
+
+    generator: VideoAR
+    tokenizer: VideoTokenizer
+
+    def facts(self) -> dict[str, Any]:
+        prints = {part.part: part.fingerprint() for part in (self.generator, self.tokenizer)}
+        return {"torch": torch.__version__, **prints}
+
+    def options(self, asked: Request) -> SamplingOptions:
+        return asked.options(self.generator)
+
+    def latent_frames(self, frames: int) -> int:
+        return latent_frames(self.tokenizer, frames)
+
+    def stream(self, asked: Request) -> Iterator[Tensor]:
+        return generate_stream(self.generator, self.tokenizer, asked)
 
 
 @dataclass(frozen=True)
@@ -54,7 +92,7 @@ class Gallery:
 
 
 def write_samples(
-    models: tuple[VideoAR, VideoTokenizer],
+    source: Source,
     jobs: Sequence[Job],
     asked: Request,
     gallery: Gallery,
@@ -73,20 +111,18 @@ def write_samples(
         The mp4 files.
 
     Raises:
-        UserError: as `generate_stream` and `extend`.
+        UserError: as `generate_stream` and `shots`.
     """
-    generator, tokenizer = models
     started = time.perf_counter()
     videos: list[np.ndarray] = []
     files: list[Path] = []
-    settings: dict[str, Any] = {**(facts or {}), "options": asdict(asked.options(generator))}
-    settings |= {"videoar": __version__, "torch": torch.__version__}
-    settings |= {"generator": generator.fingerprint(), "tokenizer": tokenizer.fingerprint(), "videos": []}
+    settings: dict[str, Any] = {**(facts or {}), "options": asdict(source.options(asked))}
+    settings |= {"videoar": __version__, **source.facts(), "videos": []}
     for part, request in in_batches(jobs, asked, gallery.batch):
         stems = [gallery.folder / f"{_file_name(value)}_{seed:05d}" for value, seed in part]
         if progress is not None:
             request = replace(request, progress=_told(progress, f"{len(files) + len(part)}/{len(jobs)}"))
-        clips = _write_batch(_stream(models, request, gallery), stems, gallery.fps)
+        clips = _write_batch(_stream(source, request, gallery), stems, gallery.fps)
         files += [stem.with_suffix(".mp4") for stem in stems]
         settings["videos"] += [
             {"file": f"{stem.name}.mp4", "condition": value, "seed": seed} for stem, (value, seed) in zip(stems, part)
@@ -104,10 +140,11 @@ def _told(progress: Progress, videos: str) -> Any:
     return lambda done, total: progress(videos, done, total)
 
 
-def _stream(models: tuple[VideoAR, VideoTokenizer], request: Request, gallery: Gallery) -> Iterator[Tensor]:
+def _stream(source: Source, request: Request, gallery: Gallery) -> Iterator[Tensor]:
     if gallery.seconds is None:
-        return generate_stream(*models, request)
-    return extend(*models, request, seconds=gallery.seconds, fps=gallery.fps, overlap=gallery.overlap)
+        return source.stream(request)
+    source.latent_frames(gallery.overlap)
+    return shots(source.stream, request, seconds=gallery.seconds, fps=gallery.fps, overlap=gallery.overlap)
 
 
 def _write_batch(parts: Iterator[Tensor], stems: list[Path], fps: float) -> list[np.ndarray]:

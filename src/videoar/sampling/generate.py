@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from videoar.sampling.request import LatentRequest, Progress, Request
 from videoar.sampling.sampler import LatentFrame, LatentSampler
 from videoar.sampling.streaming import decode_behind
 from videoar.tokenizer.model import VideoTokenizer
+
+Stream: TypeAlias = Callable[[Request], Iterator[Tensor]]
+"""What samples: pixels [B, 3, n, H, W], part after part."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,15 @@ def extend(
     Raises:
         UserError: as `generate`, a length or rate that is not positive, or an overlap that leaves nothing of a shot.
     """
+    latent_frames(tokenizer, overlap)
+    stream = partial(generate_stream, generator, tokenizer)
+    yield from shots(stream, asked, seconds=seconds, fps=fps, overlap=overlap)
+
+
+def shots(stream: Stream, asked: Request, *, seconds: float, fps: float, overlap: int) -> Iterator[Tensor]:
+    """`extend` for whatever samples a shot."""
     if not (seconds > 0 and fps > 0):
         raise UserError(f"a video needs a positive length and rate, got {seconds} seconds at {fps} frames a second")
-    latent_frames(tokenizer, overlap)
     if overlap >= asked.frames:
         raise UserError(f"an overlap of {overlap} frames leaves nothing of a shot of {asked.frames}")
     missing, index, prefix = max(1, round(seconds * fps)), 0, asked.prefix
@@ -158,7 +168,7 @@ def extend(
         shown = overlap if index else 0  # frames that the shot before has already yielded
         tail: Tensor | None = None
         shot = replace(asked, seed=[s + 10_007 * index for s in asked.seeds], prefix=prefix)
-        for part in generate_stream(generator, tokenizer, shot):
+        for part in stream(shot):
             tail = part if tail is None else torch.cat([tail, part], dim=2)[:, :, -overlap:]
             fresh = part[:, :, shown:][:, :, :missing]
             shown = max(0, shown - part.shape[2])

@@ -95,7 +95,8 @@ def _made_with() -> dict[str, Any]:
 
     from videoar.provenance import commit, versions
 
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     return {"commit": commit(), "cpu": cpu, "versions": versions() | {"onnxruntime": onnxruntime.__version__}}
 
 

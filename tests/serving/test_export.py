@@ -115,15 +115,16 @@ def test_ablations_and_an_unconditional_model(tmp_path):
 
 @pytest.mark.slow
 def test_the_folder_is_enough(folder, tmp_path):
-    """A process that cannot import torch or videoar runs the folder's own runner."""
+    """A process that cannot import torch or videoar runs the folder's own files."""
     block = "import sys; sys.modules |= dict.fromkeys(['torch', 'videoar']); "
-    run = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    arguments = [folder / "runner.py", folder, "--label", "pong", "--frames", "5", "--file", tmp_path / "out.png"]
+    run = "import runpy; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
+    run += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    arguments = [folder / "sample.py", "--label", "pong", "--frames", "5", "--file", tmp_path / "out.png"]
     command = [sys.executable, "-I", "-c", block + run, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
-    arguments[3] = "chess"
+    arguments[2] = "chess"
     done = subprocess.run([*command[:4], *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "pong, breakout" in done.stderr and "Traceback" not in done.stderr
 
@@ -165,7 +166,11 @@ def test_the_shipped_model(tmp_path):
 
 @pytest.mark.parametrize(
     ("switches", "words"),
-    [({"condition": "bytes"}, "condition 'bytes'"), ({"bit_groups": 2}, "GroupedBitHead"), ({"order": "raster"}, "raster")],
+    [
+        ({"condition": "bytes"}, "condition 'bytes'"),
+        ({"bit_groups": 2}, "GroupedBitHead"),
+        ({"order": "raster"}, "raster"),
+    ],
 )
 def test_what_is_not_covered_is_said(tmp_path, switches, words):
     torch.manual_seed(0)

@@ -21,12 +21,12 @@ STYLE = """
 .va-head {display:flex; align-items:baseline; gap:.75rem; flex-wrap:wrap; padding:.25rem 0}
 .va-head h1 {margin:0; font-size:1.6rem; letter-spacing:-.02em}
 .va-head p {margin:0; color:var(--body-text-color-subdued)}
-.va-grid {display:grid; gap:14px; grid-template-columns:repeat(auto-fill,minmax(var(--va-card,190px),1fr))}
+.va-grid {display:grid; gap:14px; grid-template-columns:repeat(auto-fill,minmax(var(--va-card),1fr))}
 .va-card {margin:0; border-radius:12px; overflow:hidden; background:var(--background-fill-secondary);
   border:1px solid var(--border-color-primary)}
 .va-card img,.va-card video {display:block; width:100%; image-rendering:pixelated; background:#0b1020}
-.va-card figcaption {display:flex; justify-content:space-between; gap:8px; padding:7px 11px; font-size:.82rem;
-  color:var(--body-text-color-subdued)}
+.va-card figcaption {display:flex; justify-content:space-between; align-items:center; gap:8px; padding:7px 11px;
+  font-size:.82rem; line-height:1.4; color:var(--body-text-color-subdued)}
 .va-card figcaption b {color:var(--body-text-color); font-weight:600}
 .va-card a {color:var(--link-text-color); text-decoration:none}
 .va-bar {height:6px; border-radius:3px; background:var(--border-color-primary); overflow:hidden; margin:2px 0 12px}
@@ -64,14 +64,14 @@ def progress(done: int, total: int) -> str:
 def pictures(clips: Clips, captions: Sequence[str]) -> str:
     """The newest frame of every video, while it is made."""
     cards = [_card(f'<img alt="{escape(c)}" src="{_png(clip[-1])}">', c, "…") for clip, c in zip(clips, captions)]
-    return _grid(cards)
+    return _grid(cards, _width(len(clips)))
 
 
-def videos(clips: Clips, captions: Sequence[str], fps: float, card: int = 190) -> str:
+def videos(clips: Clips, captions: Sequence[str], fps: float, card: int | None = None) -> str:
     """Looping videos, each with a link that saves it.
 
     Args:
-        card: least width of one, in pixels of the page.
+        card: least width of one, in pixels of the page; None: by their number.
     """
     cards = []
     for clip, caption in zip(clips, captions):
@@ -79,7 +79,7 @@ def videos(clips: Clips, captions: Sequence[str], fps: float, card: int = 190) -
         film = f'<video autoplay loop muted playsinline width="{width}" height="{height}" src="{data}"></video>'
         name = "".join(c if c.isalnum() else "_" for c in caption)[:60]
         cards.append(_card(film, caption, f'<a download="{name}.mp4" href="{data}">save</a>'))
-    return _grid(cards, card)
+    return _grid(cards, card or _width(len(clips)))
 
 
 def curve(rows: list[list[float]], scales: Sequence[str]) -> str:
@@ -106,7 +106,12 @@ def curve(rows: list[list[float]], scales: Sequence[str]) -> str:
     return f'{note}<svg class="va-curve" viewBox="0 0 {width} {height + below}" {label}>{body}</svg>'
 
 
-def _grid(cards: Sequence[str], card: int = 190) -> str:
+def _width(count: int) -> int:
+    """Least width of a video, so that few are large."""
+    return 280 if count <= 2 else 190
+
+
+def _grid(cards: Sequence[str], card: int) -> str:
     return f'<div class="va-grid" style="--va-card:{card}px">{"".join(cards)}</div>'
 
 

@@ -44,7 +44,7 @@ def build(studio: Studio) -> gr.Blocks:
 def _sample_tab(studio: Studio) -> gr.State:
     """Choices at the left, videos at the right; the last sample's (bits, captions)."""
     last = gr.State(((), []), time_to_live=3600)
-    with gr.Row():
+    with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
             inputs = _choices(studio)
             with gr.Row():
@@ -53,8 +53,9 @@ def _sample_tab(studio: Studio) -> gr.State:
         with gr.Column(scale=3, min_width=360):
             result = gr.HTML(html.empty("Choose and press Sample: frames appear as they are drawn."), padding=False)
             with gr.Accordion("The same from a shell or from Python", open=False):
-                shell = gr.Code(label="command line", language="shell", interactive=False, wrap_lines=True)
-                python = gr.Code(label="Python", language="python", interactive=False, wrap_lines=True)
+                how: dict[str, Any] = {"interactive": False, "wrap_lines": True, "show_line_numbers": False}
+                shell = gr.Code(label="command line", language="shell", lines=2, max_lines=4, **how)
+                python = gr.Code(label="Python", language="python", lines=6, max_lines=14, **how)
 
     def sample(*values: Any) -> Iterator[tuple[Any, ...]]:
         asked = _asked(studio, *values)
@@ -64,7 +65,7 @@ def _sample_tab(studio: Studio) -> gr.State:
             for view in studio.sample(asked):
                 done, bits = view.clips[0].shape[0], view.bits
                 yield html.progress(done, view.frames) + html.pictures(view.clips, names), *texts, ((), [])
-        yield html.videos(view.clips, names, FPS), *texts, (bits, names)
+        yield html.progress(done, done) + html.videos(view.clips, names, FPS), *texts, (bits, names)
 
     running = go.click(sample, inputs, [result, shell, python, last], show_progress="hidden", concurrency_id="model")
     stop.click(None, None, None, cancels=[running])
@@ -94,7 +95,8 @@ def _choices(studio: Studio) -> list[Any]:
         strength = gr.Slider(0, 15, 2, step=0.5, label="Constant γ", visible=False)
     shown = gr.HTML(html.curve(studio.curve(default_guidance(c.condition), SHOT), studio.scales), padding=False)
     temperature = gr.Slider(0.1, 2, 1, step=0.05, label="Temperature")
-    start = gr.File(label="Start from an image or a clip (optional)", file_types=["image", "video"], height=110)
+    with gr.Accordion("Start from an image or a clip", open=False):
+        start = gr.File(show_label=False, file_types=["image", "video"], height=140)
 
     def draw(chosen: str, value: float, length: float) -> tuple[Any, str]:
         rows = studio.curve(_guidance(chosen, value), int(length))
@@ -108,7 +110,7 @@ def _choices(studio: Studio) -> list[Any]:
 def _scales_tab(studio: Studio, last: gr.State) -> None:
     """A sample decoded from its first scale, its first two, … ."""
     gr.HTML('<p class="va-note">What each scale adds: the last sample decoded from its first k scales only.</p>')
-    with gr.Row():
+    with gr.Row(equal_height=True):
         which = gr.Slider(1, VIDEOS, 1, step=1, label="Video of the last sample", scale=3)
         go = gr.Button("Show its scales", variant="primary", scale=1)
     result = gr.HTML(html.empty("Sample something first."), padding=False)
@@ -137,7 +139,7 @@ def _reconstruct_tab(studio: Studio) -> None:
             clip = gr.File(label=f"A clip, at most {UPLOAD_BYTES >> 20} MB", file_types=["video"], height=150)
             go = gr.Button("Reconstruct", variant="primary")
         with gr.Column(scale=3, min_width=360):
-            result = gr.HTML(html.empty("Upload a clip: it goes through the tokenizer, to bits and back."), padding=False)
+            result = gr.HTML(html.empty("Upload a clip: it goes to bits and back."), padding=False)
 
     def rebuild(path: str | None) -> Iterator[str]:
         with _messages():
@@ -152,7 +154,7 @@ def _reconstruct_tab(studio: Studio) -> None:
     go.click(rebuild, clip, result, show_progress="hidden", concurrency_id="model")
 
 
-class _messages:  # noqa: N801 (a context manager, used as a verb)
+class _messages:
     """What a visitor can correct becomes a message on the page."""
 
     def __enter__(self) -> None:
@@ -202,10 +204,21 @@ def serve(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None, wai
             share=False,
             ssr_mode=False,
             max_file_size=UPLOAD_BYTES,
-            theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts[0], font_mono=fonts[1]),
+            theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts[0], font_mono=fonts[1]).set(
+                block_title_background_fill="none",
+                block_title_background_fill_dark="none",
+                block_title_padding="0",
+                block_title_text_color="*body_text_color",
+                block_title_text_color_dark="*body_text_color",
+                block_label_background_fill="none",
+                block_label_background_fill_dark="none",
+                block_label_text_color="*body_text_color",
+                block_label_text_color_dark="*body_text_color",
+            ),
             css=html.STYLE,
             app_kwargs={"middleware": [Middleware(_Policy)], "docs_url": None, "redoc_url": None},
             footer_links=[],
+            _frontend=False,  # Gradio's own check of the page gives a busy machine seconds only
         )
     except OSError as error:
         raise UserError(f"port {port} of {host} cannot be used: {error}") from error

@@ -6,7 +6,7 @@ python -c "from videoar import VideoAR; VideoAR.from_pretrained('outputs/atari-m
 With --onnx, a model of any form into ONNX graphs and a runner, which need neither PyTorch nor videoar:
 
 videoar export videoar-atari outputs/atari-onnx --onnx
-python outputs/atari-onnx/runner.py outputs/atari-onnx --label pong
+python outputs/atari-onnx/sample.py --label pong
 """
 
 import argparse
@@ -18,7 +18,7 @@ from videoar.ranges import SIDE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help=".ckpt of a tokenizer's or a generator's run; with --onnx also a folder or a name")
+    parser.add_argument("checkpoint", help=".ckpt of a tokenizer's or a generator's run; --onnx: or a folder or a name")
     parser.add_argument("out", help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is an exported model")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the stored weights")

@@ -1,4 +1,4 @@
-"""An exported folder as the source of samples where PyTorch's two networks would be: `videoar sample --backend onnx`."""
+"""An exported folder as the source of samples, in place of PyTorch's two networks: `videoar sample --backend onnx`."""
 
 # B samples · T frames
 

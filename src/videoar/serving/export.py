@@ -1,9 +1,9 @@
 """From a trained model to a folder that samples without PyTorch and without videoar: ONNX graphs, JSON and the runner.
 
-    OUT/model.json                  pyramid, class names, guidance schedules, shapes, fingerprints
-    OUT/condition.onnx …            the graphs of `serving.graphs`
-    OUT/weights.bin                 what they share: every weight once
-    OUT/runner.py                   numpy and onnxruntime: `python OUT/runner.py OUT --label pong`
+OUT/model.json                  pyramid, class names, guidance schedules, shapes, fingerprints
+OUT/condition.onnx …            the graphs of `serving.graphs`
+OUT/weights.bin                 what they share: every weight once
+OUT/runner.py, OUT/sample.py    numpy and onnxruntime: `python OUT/sample.py --label pong`
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def export_onnx(
                 _save(model, folder / f"{name}.onnx", weights, places)
         about = _description(generator, tokenizer, size, precision)
         (folder / runner.DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        shutil.copyfile(runner.__file__, folder / "runner.py")
+        for file in ("runner.py", "sample.py"):
+            shutil.copyfile(Path(runner.__file__).with_name(file), folder / file)
     return Path(out)
 
 

@@ -69,7 +69,7 @@ class EmbedGraph(nn.Module):
 class StepGraph(nn.Module):
     """One call of the transformer on n tokens that see the whole past and each other, as all sampling steps do.
 
-    Args of `forward`: x [R, n, C], positions [n, 3] behind the prefix, modulation [R, 1, 8, C], past [S, A, 2, R, N, K].
+    `forward` takes x [R, n, C], positions [n, 3] behind the prefix, modulation [R, 1, 8, C], past [S, A, 2, R, N, K].
     It returns features [R, n, C] and the tokens' own keys and values [n, A, 2, R, N, K], to be put behind `past`: with
     time first, a growing past is one block of memory.
     """

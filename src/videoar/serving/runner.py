@@ -1,10 +1,8 @@
 """VideoAR without PyTorch: samples with a folder of `videoar export MODEL OUT --onnx`; needs numpy and onnxruntime.
 
-    python runner.py OUT --label pong --seed 0 --frames 17 --file pong.png      # an animated PNG: open it in a browser
-
-    model = Model("OUT")
-    sample = model.generate(["pong", "breakout"], frames=17, seed=0)           # .video [B, 3, T, H, W], .bits
-    for pixels in model.stream(["pong"], frames=17, seed=0): ...               # [B, 3, n, H, W] as frames are done
+model = Model("OUT")
+sample = model.generate(["pong", "breakout"], frames=17, seed=0)    # .video [B, 3, T, H, W], .bits
+for pixels in model.stream(["pong"], frames=17, seed=0): ...        # [B, 3, n, H, W] as frames are done
 
 The same seed gives the same bits as `videoar.generate`, up to the rounding of float32. The file imports nothing of
 videoar, so that it can be copied, read and translated.
@@ -14,11 +12,7 @@ videoar, so that it can be copied, read and translated.
 
 from __future__ import annotations
 
-import argparse
 import json
-import struct
-import sys
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +24,7 @@ import onnxruntime
 FORMAT = 1
 DESCRIPTION = "model.json"
 Array = Any  # numpy.ndarray; numpy's own annotations say no more here
-GRAPHS = "condition embed step head encoder_first encoder_next decoder_first decoder_next".split()
+GRAPHS = ("condition", "embed", "step", "head", "encoder_first", "encoder_next", "decoder_first", "decoder_next")
 
 
 @dataclass(frozen=True)
@@ -213,7 +207,8 @@ class Model:
 
     def indices(self, labels: Sequence[int | str | None]) -> Array:
         names, classes = self.about["class_names"], self.about["classes"]
-        found = [names.index(v) if v in names else classes if v is None else int(v) for v in labels]
+        number = lambda v: classes if v is None else int(v) if str(v).isdecimal() else -1  # noqa: E731
+        found = [names.index(v) if v in names else number(v) for v in labels]
         if any(not 0 <= i < max(classes, 1) for i in found):
             raise ValueError(f"labels are {', '.join(names) or 'None'} or 0 … {classes - 1}, got {list(labels)}")
         return np.array(found, np.int64)
@@ -222,10 +217,10 @@ class Model:
         schedules, value = self.about["schedules"], self.about["guidance"] if value is None else value
         if isinstance(value, dict):
             return schedules["none"] | value
-        return schedules[value] if value in schedules else schedules["none"] | {
-            "schedule": "constant",
-            "end": float(value),
-        }
+        return schedules[value] if value in schedules else self.constant(float(value))
+
+    def constant(self, strength: float) -> dict[str, Any]:
+        return self.about["schedules"]["none"] | {"schedule": "constant", "end": strength}
 
     def fitting(self, prefix: Array, batch: int, frames: int) -> Array:
         shape, size = prefix.shape, tuple(self.about["size"])
@@ -335,54 +330,3 @@ class Clip:
             drawn.append(np.moveaxis(bits, 1, -1)[:, None])
         self.previous = np.concatenate([seen] * self.groups)
         return tuple(drawn), seen[:, :, None]
-
-
-# ---- the command line -----------------------------------------------------------------------------------------------
-
-
-def write_png(path: str | Path, video: Array, fps: float = 8.0, zoom: int = 4) -> None:
-    """A video [3, T, H, W] in [-1, 1] as an animated PNG, every pixel `zoom` wide: lossless, shown by all browsers."""
-    pixels = ((video + 1) * 127.5).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 3, 0)
-    pixels = pixels.repeat(zoom, 1).repeat(zoom, 2)
-    T, H, W, _ = pixels.shape
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, 2, 0, 0, 0)), chunk(b"acTL", struct.pack(">II", T, 0))]
-    order = 0
-    for t, frame in enumerate(pixels):
-        control = struct.pack(">IIIIIHHBB", order, W, H, 0, 0, round(1000 / fps), 1000, 0, 0)
-        data = zlib.compress(np.pad(frame.reshape(H, W * 3), ((0, 0), (1, 0))).tobytes(), 9)
-        picture = chunk(b"fdAT", struct.pack(">I", order + 1) + data) if t else chunk(b"IDAT", data)
-        parts += [chunk(b"fcTL", control), picture]
-        order += 2 if t else 1
-    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b""))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Sample a video without PyTorch.")
-    parser.add_argument("folder", help="made by `videoar export MODEL FOLDER --onnx`")
-    parser.add_argument("--label", help="class name or number")
-    parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", help="a schedule's name or a number (default: the model's)")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--file", default="sample.png", help="animated PNG to write (default sample.png)")
-    args = parser.parse_args(arguments)
-    try:
-        model = Model(args.folder, args.threads)
-        label = args.label if args.label or not model.about["classes"] else 0
-        options = {"frames": args.frames, "seed": args.seed, "guidance": args.guidance}
-        sample = model.generate([label], temperature=args.temperature, **options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    write_png(args.file, sample.video[0])
-    print(f"wrote {args.file}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -58,7 +58,7 @@ def test_scales_before_a_sample_give_a_message(page):
 
 def test_reconstruct_a_clip_and_refuse_a_bad_one(page, clip_file, tmp_path):
     page.get_by_role("tab", name="Reconstruct").click()
-    upload = page.locator("input[type=file]").last
+    upload = page.locator("#clip input[type=file]")
     bad = tmp_path / "broken.mp4"
     bad.write_bytes(b"this is no video")
     upload.set_input_files(bad)
@@ -67,8 +67,8 @@ def test_reconstruct_a_clip_and_refuse_a_bad_one(page, clip_file, tmp_path):
     message = page.locator(".toast-body").first
     message.wait_for()
     assert "broken.mp4" in message.inner_text() and "/tmp" not in message.inner_text()
-    page.get_by_label("Clear").or_(page.get_by_label("Remove")).last.click()
-    page.locator("input[type=file]").last.set_input_files(clip_file)
+    page.locator("#clip").get_by_label("Clear").first.click()
+    page.locator("#clip input[type=file]").set_input_files(clip_file)
     page.get_by_text("my clip").first.wait_for()
     page.get_by_role("button", name="Reconstruct").click()
     playing(page, 2)

@@ -136,7 +136,7 @@ def _reconstruct_tab(studio: Studio) -> None:
     """An uploaded clip beside its reconstruction."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            clip = gr.File(label=f"A clip, at most {UPLOAD_BYTES >> 20} MB", file_types=["video"], height=150)
+            clip = gr.File(label=f"A clip, at most {UPLOAD_BYTES >> 20} MB", file_types=["video"], height=150, elem_id="clip")
             go = gr.Button("Reconstruct", variant="primary")
         with gr.Column(scale=3, min_width=360):
             result = gr.HTML(html.empty("Upload a clip: it goes to bits and back."), padding=False)
@@ -145,13 +145,12 @@ def _reconstruct_tab(studio: Studio) -> None:
         with _messages():
             if path is None:
                 raise UserError("upload a clip first")
-            yield html.empty("reading …")
             for original, rebuilt, psnr in studio.reconstruct(path):
                 names = ["yours", f"rebuilt · {psnr:.1f} dB PSNR"]
                 yield f'<p class="va-note">{len(original)} frames</p>' + html.pictures([original, rebuilt], names)
         yield html.videos([original, rebuilt], names, FPS, card=240)
 
-    go.click(rebuild, clip, result, show_progress="hidden", concurrency_id="model")
+    go.click(rebuild, clip, result, show_progress="minimal", concurrency_id="model")
 
 
 class _messages:

@@ -11,6 +11,7 @@ python outputs/atari-onnx/sample.py --label pong
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from videoar.cli.options import storage
 from videoar.errors import UserError
@@ -57,6 +58,7 @@ def _safetensors(args: argparse.Namespace) -> Path:
 
 def _onnx(args: argparse.Namespace) -> Path:
     from videoar.serving.export import export_onnx
+    from videoar.serving.precision import smaller
     from videoar.training.checkpoint import load_models
 
     if args.overwrite or args.dtype != "float32":
@@ -64,4 +66,8 @@ def _onnx(args: argparse.Namespace) -> Path:
     if args.size and len(args.size) > 2:
         raise UserError(f"--size takes one or two numbers, got {args.size}")
     size = (args.size[0], args.size[-1]) if args.size else None
-    return export_onnx(*load_models(args.checkpoint, not args.raw), args.out, size, args.weights)
+    models = load_models(args.checkpoint, not args.raw)
+    if args.weights == "float32":
+        return export_onnx(*models, args.out, size)
+    with TemporaryDirectory() as place:
+        return smaller(export_onnx(*models, Path(place) / "float32", size), args.out, args.weights)

@@ -8,7 +8,6 @@ OUT/runner.py, OUT/sample.py    numpy and onnxruntime: `python OUT/sample.py --l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,24 +30,16 @@ from videoar.sampling.guidance import PAPER, default_guidance
 from videoar.sampling.pairing import check_pair
 from videoar.serving import runner
 from videoar.serving.graphs import ConditionGraph, EmbedGraph, StepGraph, StreamGraph
+from videoar.serving.shared import SharedWeights
 from videoar.tokenizer.model import VideoTokenizer
 
 OPSET = 18
-WEIGHTS = "weights.bin"
-SHARED = 1024
-"""Bytes from which a weight lies in `WEIGHTS` and not in the graph."""
-Precision = Literal["float32", "float16", "int8"]
-"""How the weights are stored; all arithmetic is float32."""
 
 
 def export_onnx(
-    generator: VideoAR,
-    tokenizer: VideoTokenizer,
-    out: str | Path,
-    size: tuple[int, int] | None = None,
-    precision: Precision = "float32",
+    generator: VideoAR, tokenizer: VideoTokenizer, out: str | Path, size: tuple[int, int] | None = None
 ) -> Path:
-    """Write the folder `out`.
+    """Write the folder `out`, weights in float32 (`precision.smaller` makes a smaller one of it).
 
     Args:
         size: (height, width) of the videos in pixels; None: what the generator was trained at.
@@ -64,16 +55,10 @@ def export_onnx(
         raise UserError(f"{size[0]}x{size[1]} pixels are not multiples of {ratio}")
     with atomic_folder(out) as folder, torch.no_grad(), _quiet():
         generator, tokenizer = generator.cpu().float().eval(), tokenizer.cpu().float().eval()
-        programs = dict(_generator_graphs(generator)) | dict(_tokenizer_graphs(tokenizer, size))
-        if precision != "float32":
-            from videoar.serving.precision import stored_as
-
-            programs = {name: stored_as(program, precision) for name, program in programs.items()}
-        with (folder / WEIGHTS).open("wb") as weights:
-            places: dict[bytes, tuple[int, int]] = {}
-            for name, model in programs.items():
-                _save(model, folder / f"{name}.onnx", weights, places)
-        about = _description(generator, tokenizer, size, precision)
+        with SharedWeights(folder) as weights:
+            for name, model in (*_generator_graphs(generator), *_tokenizer_graphs(tokenizer, size)):
+                weights.save(model, name)
+        about = _description(generator, tokenizer, size)
         (folder / runner.DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         for file in ("runner.py", "sample.py"):
             shutil.copyfile(Path(runner.__file__).with_name(file), folder / file)
@@ -158,30 +143,7 @@ def _program(module: nn.Module, given: tuple[Tensor, ...], inputs: list[str], ou
     return program.model
 
 
-def _save(model: Any, path: Path, weights: BinaryIO, places: dict[bytes, tuple[int, int]]) -> None:
-    """Write a graph; its large constants go to `weights`, one that is there already is only pointed at."""
-    import onnx_ir
-
-    for name, value in model.graph.initializers.items():
-        data = value.const_value.tobytes()
-        if len(data) < SHARED:
-            continue
-        digest = hashlib.sha256(data).digest()
-        if digest not in places:
-            weights.write(b"\0" * (-weights.tell() % 64))
-            places[digest] = weights.tell(), len(data)
-            weights.write(data)
-        kept = value.const_value
-        value.const_value = onnx_ir.ExternalTensor(
-            WEIGHTS, *places[digest], kept.dtype, shape=kept.shape, name=name, base_dir=path.parent
-        )
-    weights.flush()
-    onnx_ir.save(model, path)
-
-
-def _description(
-    generator: VideoAR, tokenizer: VideoTokenizer, size: tuple[int, int], precision: Precision
-) -> dict[str, Any]:
+def _description(generator: VideoAR, tokenizer: VideoTokenizer, size: tuple[int, int]) -> dict[str, Any]:
     """All that the runner must know and no graph says."""
     g, t = generator.config, tokenizer.config
     classes = g.num_classes if g.condition == "class" else 0
@@ -189,7 +151,7 @@ def _description(
         "videoar": __version__,
         "format": runner.FORMAT,
         "opset": OPSET,
-        "weights": precision,
+        "weights": "float32",
         "generator": generator.fingerprint(),
         "tokenizer": tokenizer.fingerprint(),
         "size": list(size),

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from videoar.errors import UserError
+from videoar.files import atomic_folder
+from videoar.serving.runner import DESCRIPTION
+from videoar.serving.shared import SMALL, SharedWeights
+
+Precision = Literal["float16", "int8"]
 
 BLOCK = 32
 """Weights that share one scale, in int8."""
-SMALL = 1024
-"""Bytes below which a constant stays as it is."""
 
 
-def stored_as(model: Any, precision: str) -> Any:
-    """An onnx_ir model with smaller weights.
+def smaller(folder: str | Path, out: str | Path, precision: Precision) -> Path:
+    """Write the folder `out`: an exported one with smaller weights.
 
     float16: every weight is rounded, and widened again when the graph is loaded.
     int8: the matrices of MatMul go through onnxruntime's weight-only quantizer (MatMulNBits); the rest as float16.
 
     Raises:
-        UserError: int8 without onnxruntime.
+        UserError: `out` exists, or int8 without onnxruntime.
     """
-    return _halved(_quantized(model) if precision == "int8" else model)
+    import onnx_ir
+
+    source = Path(folder)
+    with atomic_folder(out) as made:
+        with SharedWeights(made) as weights:
+            for path in sorted(source.glob("*.onnx")):
+                model = onnx_ir.load(path)
+                weights.save(_halved(_quantized(model) if precision == "int8" else model), path.stem)
+        about = json.loads((source / DESCRIPTION).read_text(encoding="utf-8")) | {"weights": precision}
+        (made / DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        for path in source.glob("*.py"):
+            shutil.copyfile(path, made / path.name)
+    return Path(out)
 
 
 def _halved(model: Any) -> Any:
@@ -55,6 +73,7 @@ def _quantized(model: Any) -> Any:
         raise UserError(f"int8 needs {error.name}: pip install 'videoar[onnx]'") from error
     if not any(node.op_type == "MatMul" for node in model.graph):
         return model
+    ir.external_data.load_to_model(model)
     tool = MatMulNBitsQuantizer(ir.to_proto(model), bits=8, block_size=BLOCK, is_symmetric=True)
     tool.process()
     return ir.from_proto(tool.model.model)

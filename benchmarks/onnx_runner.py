@@ -1,10 +1,11 @@
 """The ONNX runner beside PyTorch on this CPU: seconds and memory of a clip, start-up, size, and which bits differ.
 
     videoar export videoar-atari outputs/onnx/float32 --onnx           # and --weights float16, int8
-    python benchmarks/onnx_runner.py outputs/onnx/* --out benchmarks/results/onnx
+    python benchmarks/onnx_runner.py outputs/onnx/float32 outputs/onnx/float16 outputs/onnx/int8
 
-Every timing is a process of its own; seconds are CPU seconds of that process, since a machine may be shared. The first
-clip is left out of "seconds a clip" and is what "start-up" ends with.
+Every timing is a process of its own; seconds are CPU seconds of that process, since a machine may be shared. "Start-up"
+goes from the first import to the end of a first clip. The first folder is timed in every setting, beside PyTorch; the
+others in the first one.
 """
 
 from __future__ import annotations
@@ -21,31 +22,29 @@ CHILD = """
 import json, resource, sys, time
 spec = json.loads(sys.argv[1])
 {load}
-first, wall = time.process_time(), time.perf_counter() - start
+first = time.process_time()
 clips = []
 for seed in range(1, 1 + spec["clips"]):
     before = time.process_time()
-    make(seed)
+    make(spec["batch"], seed)
     clips.append((time.process_time() - before) / spec["batch"])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({{"start_up": first, "seconds_a_clip": sorted(clips)[len(clips) // 2], "peak_mb": peak}}))
 """
 ONNX = """
-start = time.perf_counter()
 sys.path.insert(0, spec["model"])
 from runner import Model
 model = Model(spec["model"], spec["threads"])
-make = lambda seed: model.generate([spec["label"]] * spec["batch"], frames=spec["frames"], seed=seed, guidance=2.0)
-make(0)
+make = lambda n, seed: model.generate([spec["label"]] * n, frames=spec["frames"], seed=seed, guidance=2.0)
+make(1, 0)
 """
 TORCH = """
-start = time.perf_counter()
 import torch
 from videoar import generate, load_models
 torch.set_num_threads(spec["threads"])
 models = load_models(spec["model"])
-make = lambda seed: generate(*models, [spec["label"]] * spec["batch"], frames=spec["frames"], seed=seed, guidance=2.0)
-make(0)
+make = lambda n, seed: generate(*models, [spec["label"]] * n, frames=spec["frames"], seed=seed, guidance=2.0)
+make(1, 0)
 """
 
 
@@ -59,20 +58,26 @@ def measured(load: str, **spec: Any) -> dict[str, float]:
     return {name: round(value, 3) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def compared(model: str, folder: str, label: str, frames: int, seeds: int) -> dict[str, Any]:
-    """Bits of the folder's samples against PyTorch's, of the same seeds."""
+def samples(model: str, label: str, frames: int, seeds: int) -> list[Any]:
+    """PyTorch's samples of some seeds."""
     import torch
 
     from videoar import generate, load_models
-    from videoar.serving.runner import Model
 
     torch.set_num_threads(1)
-    models, runner = load_models(model), Model(folder, threads=1)
+    models = load_models(model)
+    return [generate(*models, [label], frames=frames, seed=seed, guidance=2.0) for seed in range(seeds)]
+
+
+def compared(expected: list[Any], folder: str, label: str, frames: int) -> dict[str, Any]:
+    """Bits of the folder's samples against PyTorch's, of the same seeds."""
+    from videoar.serving.runner import Model
+
+    runner = Model(folder, threads=1)
     bits = differing = equal = 0
     first: list[str] = []
     worst = 0.0
-    for seed in range(seeds):
-        theirs = generate(*models, [label], frames=frames, seed=seed, guidance=2.0)
+    for seed, theirs in enumerate(expected):
         ours = runner.generate([label], frames=frames, seed=seed, guidance=2.0)
         wrong = [(a.numpy() != b) for a, b in zip(theirs.bits, ours.bits)]
         bits += sum(w.size for w in wrong)
@@ -82,7 +87,14 @@ def compared(model: str, folder: str, label: str, frames: int, seeds: int) -> di
         first += [f"seed {seed}: frame {places[0][0]}, scale {places[0][1]}"] if places else []
         if not places:
             worst = max(worst, float(abs(theirs.video.numpy() - ours.video).max()))
-    return {"samples": seeds, "equal": equal, "bits": bits, "differing": differing, "first": first, "pixels": worst}
+    return {
+        "samples": len(expected),
+        "equal": equal,
+        "bits": bits,
+        "differing": differing,
+        "first": first,
+        "pixels": worst,
+    }
 
 
 def size_of(folder: str) -> float:
@@ -116,15 +128,15 @@ def main(arguments: list[str] | None = None) -> int:
     for threads in args.threads:
         for batch in args.batches:
             spec = {"label": args.label, "frames": args.frames, "clips": args.clips, "threads": threads, "batch": batch}
-            for folder in [None, *args.folders]:
+            others = args.folders[1:] if not result["rows"] else []
+            for folder in [None, args.folders[0], *others]:
                 row = measured(ONNX, model=folder, **spec) if folder else measured(TORCH, model=args.model, **spec)
                 name = Path(folder).name if folder else "PyTorch"
                 result["rows"].append({"what": name, "threads": threads, "batch": batch, **row})
                 print(result["rows"][-1], flush=True)
     result["size_mb"] = {Path(folder).name: size_of(folder) for folder in args.folders}
-    result["bits"] = {
-        Path(folder).name: compared(args.model, folder, args.label, args.frames, args.seeds) for folder in args.folders
-    }
+    expected = samples(args.model, args.label, args.frames, args.seeds)
+    result["bits"] = {Path(f).name: compared(expected, f, args.label, args.frames) for f in args.folders}
     print(json.dumps(result["bits"], indent=2), result["size_mb"])
     place = Path(args.out)
     place.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,9 @@ def _reconstruct_tab(studio: Studio) -> None:
     """An uploaded clip beside its reconstruction."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            clip = gr.File(label=f"A clip, at most {UPLOAD_BYTES >> 20} MB", file_types=["video"], height=150, elem_id="clip")
+            clip = gr.File(
+                label=f"A clip, at most {UPLOAD_BYTES >> 20} MB", file_types=["video"], height=150, elem_id="clip"
+            )
             go = gr.Button("Reconstruct", variant="primary")
         with gr.Column(scale=3, min_width=360):
             result = gr.HTML(html.empty("Upload a clip: it goes to bits and back."), padding=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -67,13 +68,19 @@ def _halved(model: Any) -> Any:
 def _quantized(model: Any) -> Any:
     import onnx_ir as ir
 
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     try:
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+        from onnxruntime.quantization import matmul_nbits_quantizer as tools
     except ImportError as error:
         raise UserError(f"int8 needs {error.name}: pip install 'videoar[onnx]'") from error
+    finally:  # importing it sets up logging for the whole process
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    tools.logger.setLevel(logging.WARNING)
     if not any(node.op_type == "MatMul" for node in model.graph):
         return model
     ir.external_data.load_to_model(model)
-    tool = MatMulNBitsQuantizer(ir.to_proto(model), bits=8, block_size=BLOCK, is_symmetric=True)
+    tool = tools.MatMulNBitsQuantizer(ir.to_proto(model), bits=8, block_size=BLOCK, is_symmetric=True)
     tool.process()
     return ir.from_proto(tool.model.model)

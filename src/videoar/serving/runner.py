@@ -52,7 +52,7 @@ def matrix(source: int, target: int, mode: str) -> Array:
             first, last = i * source // target, -((i + 1) * source // -target)
             weights[i, first:last] = 1 / (last - first)
         else:
-            at = float(max(np.float32(source / target) * np.float32(i + 0.5) - np.float32(0.5), 0))  # float32: as torch
+            at = max(float(np.float32(source / target) * np.float32(i + 0.5) - np.float32(0.5)), 0.0)  # as torch: float32
             low = min(int(at), source - 1)
             weights[i, low] += 1 - (at - low)
             weights[i, min(low + 1, source - 1)] += at - low
@@ -190,7 +190,8 @@ class Model:
 
     def encode(self, video: Array) -> list[Array]:
         """Pixels [B, 3, 1 + ratio·n, H, W] → one latent [B, D, 1, H, W] a latent frame."""
-        latents, state = [], []
+        latents: list[Array] = []
+        state: list[Array] = []
         for t in range(self.latent_frames(video.shape[2])):
             first = 1 + (t - 1) * self.ratio if t else 0
             piece = video[:, :, first : first + (self.ratio if t else 1)]

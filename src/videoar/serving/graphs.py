@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videoar.generator.model import VideoAR
-from videoar.generator.rope import rotations, sinusoids
+from videoar.generator.places import offset
+from videoar.generator.rope import rotations
 from videoar.tokenizer.layers import Stream
 
 
@@ -59,11 +60,7 @@ class EmbedGraph(nn.Module):
         model, config = self.generator, self.config
         x = model.embed(tokens * config.latent_dim**0.5)
         x = torch.where(start, model.start, x) + model.scale_embedding(scale)
-        if config.position == "absolute":
-            x = x + sinusoids(positions, config.width)
-        elif config.position == "rope2d":
-            x = x + sinusoids(positions[:, :1], config.width)
-        return x
+        return offset(config, x, positions)
 
 
 class StepGraph(nn.Module):

@@ -52,7 +52,7 @@ def matrix(source: int, target: int, mode: str) -> Array:
             first, last = i * source // target, -((i + 1) * source // -target)
             weights[i, first:last] = 1 / (last - first)
         else:
-            at = max(float(np.float32(source / target) * np.float32(i + 0.5) - np.float32(0.5)), 0.0)  # as torch: float32
+            at = max(float(np.float32(source / target) * np.float32(i + 0.5) - np.float32(0.5)), 0.0)  # as torch's
             low = min(int(at), source - 1)
             weights[i, low] += 1 - (at - low)
             weights[i, min(low + 1, source - 1)] += at - low

@@ -134,15 +134,20 @@ def main(arguments: list[str] | None = None) -> int:
                 name = Path(folder).name if folder else "PyTorch"
                 result["rows"].append({"what": name, "threads": threads, "batch": batch, **row})
                 print(result["rows"][-1], flush=True)
+                _write(args.out, result)  # at once: a run that is ended keeps what it has measured
     result["size_mb"] = {Path(folder).name: size_of(folder) for folder in args.folders}
     expected = samples(args.model, args.label, args.frames, args.seeds)
     result["bits"] = {Path(f).name: compared(expected, f, args.label, args.frames) for f in args.folders}
     print(json.dumps(result["bits"], indent=2), result["size_mb"])
-    place = Path(args.out)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "runner.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(f"wrote {place / 'runner.json'}")
+    print(f"wrote {_write(args.out, result)}")
     return 0
+
+
+def _write(out: str, result: dict[str, Any]) -> Path:
+    place = Path(out) / "runner.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(result, indent=2) + "\n")
+    return place
 
 
 if __name__ == "__main__":

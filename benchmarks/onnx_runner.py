@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--label", default="0")
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--clips", type=int, default=3, help="timed clips (median)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2], help="none: only compare bits")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--seeds", type=int, default=4, help="samples whose bits are compared")
     parser.add_argument("--out", default="benchmarks/results/onnx")

@@ -136,11 +136,13 @@ class Studio:
         Raises:
             UserError: as `request`, or what the sampler refuses.
         """
-        request, kept, bits = self.request(asked), [], []
+        request = self.request(asked)
+        kept: list[Tensor] = []
+        bits: list[Bits] = []
         with self._taken():
             if asked.frames > SHOT:
-                how = {"seconds": asked.frames / FPS, "fps": FPS, "overlap": OVERLAP}
-                parts = extend(self.generator, self.tokenizer, request, **how)
+                models, seconds = (self.generator, self.tokenizer), asked.frames / FPS
+                parts = extend(*models, request, seconds=seconds, fps=FPS, overlap=OVERLAP)
             else:
                 parts = self._shot(request, bits)
             for part in parts:

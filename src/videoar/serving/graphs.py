@@ -15,6 +15,8 @@ They call the very modules that training and `generate` call.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +36,8 @@ class ConditionGraph(nn.Module):
     def __init__(self, generator: VideoAR) -> None:
         super().__init__()
         null = generator.null
-        given = generator.encode_condition.embedding.weight if generator.config.condition == "class" else None
+        encoder: Any = generator.encode_condition
+        given = encoder.embedding.weight if generator.config.condition == "class" else None
         rows = [weight[None] for weight in (null.token, null.pooled)]
         tables = rows if given is None else [torch.cat([given, row]) for row in rows]
         self.tokens, self.pooled = (nn.Embedding.from_pretrained(table.detach()) for table in tables)

@@ -30,6 +30,13 @@ def test_plots_draw_what_they_are_given(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2, "no temporary file is left"
 
 
+def test_a_set_of_videos_has_one_colour_and_a_frame_without_value_no_say() -> None:
+    real, made = {"motion": [float("nan"), 2.0]}, {"motion": [float("nan"), 1.0], "psnr": [20.0, 19.0]}
+    motion, psnr = drift_plot({"real": real, "made": made}).axes
+    assert motion.get_ylim() == (0, pytest.approx(2.3))
+    assert psnr.lines[0].get_color() == motion.lines[1].get_color() != motion.lines[0].get_color()
+
+
 def test_learning_rates_have_a_logarithmic_axis() -> None:
     curves = {"train/lr": {1: 1e-5, 2: 1e-3}, "train/loss": {1: 2.0, 2: 1.0}}
     panels = curves_plot({"run": curves}, {"run": list(curves)}).axes

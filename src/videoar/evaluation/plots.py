@@ -35,12 +35,14 @@ def drift_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     figure = new_figure(7, 1.5 * len(measures) + 0.6)
     panels = figure.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, measures):
-        for label, measured in curves.items():
-            if name in measured:
-                panel.plot(range(1, len(measured[name]) + 1), measured[name], marker=".", label=label)
+        for n, (label, measured) in enumerate(curves.items()):
+            if name in measured:  # one colour a set of videos, in all panels
+                frames = range(1, len(measured[name]) + 1)
+                panel.plot(frames, measured[name], marker=".", label=label, color=f"C{n % 10}")
         panel.margins(y=0.15)
         if name != "psnr":
-            top = max(value for measured in curves.values() for value in measured.get(name, ()))
+            values = (value for measured in curves.values() for value in measured.get(name, ()))
+            top = max((value for value in values if value == value), default=0.0)  # frame 1 has no motion
             panel.set_ylim(0, 1.15 * top if top > 0 else 1)  # from 0, so that a small change looks small
         panel.set_ylabel(UNITS.get(name, name), fontsize=8)
         panel.grid(alpha=0.3)

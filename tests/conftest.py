@@ -218,3 +218,31 @@ def text_encoder(tmp_path_factory) -> str:
     config = T5Config(vocab_size=len(WORDS), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
     T5EncoderModel(config).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def contexts_of():
+    """Contexts [B, L, F] and bits [B, L, D] in token order of clips whose codes are known, frame by frame.
+
+    Written from the definition, part by part, and differentiable in the codes: one [B, T, h, w, D] a scale.
+    """
+    from videoar.bits.residual import advance, context
+
+    def make(codes, pyramid, temporal="every_scale", order="scales"):
+        tokens, bits, previous = [], [], torch.zeros(len(codes[0]), codes[0].shape[-1], 1, *pyramid.full)
+        for t in range(codes[0].shape[1]):
+            seen = torch.zeros_like(previous)
+            for k, grid in enumerate(pyramid.grids):
+                code, before, mask = codes[k][:, t : t + 1].movedim(-1, 1), seen, torch.zeros(grid)
+                for rows, columns in pyramid.parts(k, order):
+                    seen = advance(before, code * mask, pyramid)
+                    shown = context(seen, previous, pyramid, k, temporal, order)
+                    tokens.append(shown[..., rows, columns].flatten(2).mT)
+                    bits.append(code[..., rows, columns].flatten(2).mT > 0)
+                    mask = mask.clone()  # autograd remembers the one before
+                    mask[rows, columns] = 1
+                seen = advance(before, code, pyramid)
+            previous = seen
+        return torch.cat(tokens, dim=1), torch.cat(bits, dim=1)
+
+    return make

@@ -35,6 +35,21 @@ def test_positions_native_and_normalised():
     assert torch.equal(spread[pyramid.slices[2]], native[pyramid.slices[2]])
 
 
+def test_interleaved_parts_cover_a_scale_and_no_cell_borders_on_another_of_its_part():
+    pyramid = ScalePyramid(((1, 1), (4, 6), (5, 7)))
+    assert pyramid.parts(1, "interleaved") == pyramid.parts(1, "scales"), "4 cells a side are drawn at once"
+    places = torch.cartesian_prod(torch.arange(5), torch.arange(7)).unflatten(0, (5, 7))
+    parts = [places[i, j].reshape(-1, 2) for i, j in pyramid.parts(2, "interleaved")]
+    assert len(parts) == 4 and sorted(torch.cat(parts).tolist()) == places.reshape(-1, 2).tolist()
+    for cells in parts:
+        apart = (cells[:, None] - cells[None]).abs().amax(-1)
+        assert (apart + 2 * torch.eye(len(cells))).min() == 2
+    assert torch.equal(pyramid.grid_positions(order="interleaved")[pyramid.slices[2]], torch.cat(parts).float())
+    steps, ids = pyramid.steps("interleaved"), pyramid.step_ids("interleaved")
+    assert [s.stop - s.start for s in steps] == [1, 24, *map(len, parts)] and steps[-1].stop == pyramid.length
+    assert all((ids[s] == i).all() for i, s in enumerate(steps))
+
+
 @pytest.mark.parametrize("grids", [(), ((0, 1),), ((2, 2), (1, 1)), ((2, 2), (2, 2))])
 def test_bad_grids_are_refused(grids):
     with pytest.raises(ValueError, match=r"grid|pyramid"):

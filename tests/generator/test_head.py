@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from videoar import GeneratorConfig, ScalePyramid, VideoAR
+from videoar.bits.bsq import code_of
 from videoar.bits.residual import flatten_bits, quantize
 from videoar.generator.head import BitHead, make_head
 from videoar.losses.bitwise import bitwise_loss
 from videoar.sampling.guidance import Guidance
+from videoar.sampling.raster import sampler_of
 from videoar.sampling.request import LatentRequest, SamplingOptions
 from videoar.sampling.sampler import LatentSampler
 
@@ -50,43 +52,26 @@ def test_one_group_is_the_plain_head_and_bad_groups_are_refused():
         GeneratorConfig.preset("debug", bit_groups=3)
 
 
-@pytest.mark.parametrize("order", ["scales", "raster"])
+@pytest.mark.parametrize(("order", "groups"), [("scales", G), ("raster", G), ("interleaved", G), ("interleaved", 1)])
 @torch.no_grad()
-def test_sampled_bits_are_the_likely_ones_of_teacher_forcing(make_generator, order):
+def test_sampled_bits_are_the_likely_ones_of_teacher_forcing(make_generator, contexts_of, order, groups):
     """Greedy and guided, with a given frame: what the sampler draws group by group is what the whole pass says."""
-    pyramid = ScalePyramid(((3, 4),) if order == "raster" else ((1, 1), (2, 2), (3, 4)))
-    model = make_generator(bit_groups=G, order=order)
+    pyramid = ScalePyramid(((3, 4),) if order == "raster" else ((1, 1), (2, 2), (5, 6)))
+    model = make_generator(bit_groups=groups, order=order)
     options = SamplingOptions(Guidance.of(2.0), greedy=True)
     given = torch.randn(2, D, 1, *pyramid.full)
-    from videoar.sampling.raster import sampler_of
-
     frames = list(sampler_of(model)(model, LatentRequest([0, 3], pyramid, 3, [0, 1], options, given)).frames())
     latent = torch.cat([frame.latent for frame in frames], dim=2)
     bits = tuple(torch.cat(scale, dim=1) for scale in zip(*(frame.bits for frame in frames)))
-    lesson_tokens = _tokens(model, latent, bits, pyramid)
-    flat = flatten_bits(bits)
-    shown = model(lesson_tokens, [0, 3], pyramid, 3, bits=flat)
-    null = model(lesson_tokens, model.null(2), pyramid, 3, bits=flat)
+    if order == "raster":
+        tokens, flat = model.lesson(latent, pyramid).tokens, flatten_bits(bits)
+    else:
+        tokens, flat = contexts_of([code_of(scale) for scale in bits], pyramid, order=order)
+    shown = model(tokens, [0, 3], pyramid, 3, bits=flat)
+    null = model(tokens, model.null(2), pyramid, 3, bits=flat)
     guided = null + 2.0 * (shown - null)
     sampled = slice(pyramid.length, None)
     assert torch.equal((guided > 0)[:, sampled], flat[:, sampled])
-
-
-def _tokens(model, latent, bits, pyramid):
-    """Contexts of given bits; in raster order those of the latent that they are."""
-    if model.config.order == "raster":
-        return model.lesson(latent, pyramid).tokens
-    from videoar.bits.bsq import code_of
-    from videoar.bits.residual import advance, context
-
-    tokens, previous = [], torch.zeros_like(latent[:, :, :1])
-    for t in range(latent.shape[2]):
-        seen = torch.zeros_like(previous)
-        for k in range(len(pyramid)):
-            tokens.append(context(seen, previous, pyramid, k, model.config.temporal_context).flatten(2).mT)
-            seen = advance(seen, code_of(bits[k][:, t : t + 1]).movedim(-1, 1), pyramid)
-        previous = seen
-    return torch.cat(tokens, dim=1)
 
 
 def test_groups_learn_bits_that_go_together():

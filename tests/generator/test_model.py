@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from videoar import GeneratorConfig, VideoAR
+from videoar import GeneratorConfig, ScalePyramid, VideoAR
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition, stack
 from videoar.losses.bitwise import bitwise_loss
@@ -27,7 +27,7 @@ def _cached_logits(model, tokens, condition, pyramid, frames, given=0):
         if t < given:
             parts.append(model.head(model.step(frame, condition, cache, pyramid, t, slice(0, pyramid.length))))
             continue
-        for inside in pyramid.slices:
+        for inside in model.steps(pyramid):
             parts.append(model.head(model.step(frame[:, inside], condition, cache, pyramid, t, inside)))
     return torch.cat(parts, dim=1)
 
@@ -50,6 +50,17 @@ def test_teacher_forcing_equals_cached_sampling(make_generator, pyramid, window,
         forced = model(tokens, encoded, pyramid, FRAMES)
         cached = _cached_logits(model, tokens, encoded, pyramid, FRAMES, given)
         assert torch.allclose(forced, cached, atol=2e-5), (forced - cached).abs().max()
+
+
+@pytest.mark.parametrize(("window", "given"), [(0, 0), (0, 2), (1, 1)])
+@torch.no_grad()
+def test_teacher_forcing_equals_cached_sampling_in_interleaved_order(make_generator, window, given):
+    pyramid = ScalePyramid(((1, 1), (3, 3), (5, 6)))
+    model = make_generator(order="interleaved", window=window)
+    tokens, condition = _tokens(model, pyramid), model.condition([0, 3])
+    assert len(model.steps(pyramid)) == 6
+    cached = _cached_logits(model, tokens, condition, pyramid, FRAMES, given)
+    assert torch.allclose(model(tokens, condition, pyramid, FRAMES), cached, atol=2e-5)
 
 
 @torch.no_grad()

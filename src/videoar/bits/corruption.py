@@ -17,7 +17,7 @@ from torch import Tensor
 
 from videoar.bits.bsq import code_of
 from videoar.bits.pyramid import Order, ScalePyramid
-from videoar.bits.residual import Corrupt, TemporalContext, context, flatten_bits, quantize, walk
+from videoar.bits.residual import Corrupt, TemporalContext, advance, context, flatten_bits, quantize, walk
 from videoar.errors import UserError
 
 CorruptionMode = Literal["off", "per_scale", "time_dependent", "inheritance"]
@@ -99,8 +99,9 @@ class TeacherForcing:
     """What the generator is shown and what it must predict.
 
     Attributes:
-        tokens: context features, float [B, L, F]: D of them a token, or 2D with `temporal: every_scale`; the first step
-            of the first frame is zero, since the generator puts its start token there.
+        tokens: context features, float [B, L, F]: D of them a token, 2D with `temporal: every_scale`, nine times as
+            many in interleaved order; the first step of the first frame is zero, since the generator puts its start
+            token there.
         targets: bits, bool [B, L, D].
     """
 
@@ -130,10 +131,20 @@ def teacher_forcing(
         corrupt = flips(ratios, rng)
     steps = list(walk(latent.float(), pyramid, corrupt))
     previous = F.pad(steps[-1].seen[:, :, :-1], (0, 0, 0, 0, 1, 0))
-    shown = [context(step.before, previous, pyramid, step.scale, temporal) for step in steps]
-    tokens = torch.cat([x.flatten(3) for x in shown], dim=3).flatten(2).transpose(1, 2)
-    targets = torch.cat([step.bits.flatten(3) for step in steps], dim=3).flatten(2).transpose(1, 2)
-    return TeacherForcing(tokens, targets)
+    shown, bits = [], []
+    for step in steps:
+        drawn = torch.zeros_like(step.code)
+        for rows, columns in pyramid.parts(step.scale, order):
+            seen = advance(step.before, drawn, pyramid)
+            shown.append(context(seen, previous, pyramid, step.scale, temporal, order)[..., rows, columns])
+            bits.append(step.bits[..., rows, columns])
+            drawn[..., rows, columns] = step.code[..., rows, columns]
+    return TeacherForcing(_sequence(shown), _sequence(bits))
+
+
+def _sequence(parts: list[Tensor]) -> Tensor:
+    """Features of every part of a frame, [B, F, T, h, w] each → [B, T·length, F] in token order."""
+    return torch.cat([part.flatten(3) for part in parts], dim=3).flatten(2).transpose(1, 2)
 
 
 def raster_forcing(latent: Tensor, pyramid: ScalePyramid, corruption: CorruptionConfig | None = None) -> TeacherForcing:

@@ -15,8 +15,13 @@ from torch.utils._pytree import register_constant
 from videoar.errors import UserError
 
 Grid = tuple[int, int]
-Order = Literal["scales", "raster"]
-"""How a frame's tokens are predicted: a scale at a time, or one by one in row-major order (the baseline)."""
+Part = tuple[slice, slice]
+"""Some rows and columns of a grid."""
+Order = Literal["scales", "interleaved", "raster"]
+"""How a frame's tokens are predicted: a scale at a time (the paper); a scale of more than 4 cells a side in four passes
+over its cells, each told what the passes before drew; or one by one in row-major order (the baseline)."""
+PASSES = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""Interleaved order: parity of row and column of the cells of each pass. No cell borders on another of its pass."""
 
 
 def _ladder(limit: int) -> list[int]:
@@ -29,7 +34,7 @@ def _ladder(limit: int) -> list[int]:
 class ScalePyramid:
     """The coarse-to-fine grids of ONE latent frame; every frame of a clip has the same pyramid (paper §4.2).
 
-    Tokens of a clip are ordered frame-major, then scale-major, then row-major:
+    Tokens of a clip are ordered frame-major, then scale-major, then row-major (interleaved order: pass by pass):
     `[frame 1: scale 1 … scale K | frame 2: scale 1 … scale K | …]`.
 
     Args:
@@ -97,14 +102,26 @@ class ScalePyramid:
         """Where each scale lies inside one frame's tokens."""
         return tuple(slice(end - n, end) for n, end in zip(self.lengths, accumulate(self.lengths)))
 
+    def parts(self, k: int, order: Order = "scales") -> tuple[Part, ...]:
+        """The cells of scale k that are predicted together, in order, as a grid [..., h, w] is indexed."""
+        if order != "interleaved" or min(self.grids[k]) <= 4:
+            return ((slice(0, None), slice(0, None)),)
+        return tuple((slice(row, None, 2), slice(column, None, 2)) for row, column in PASSES)
+
     def steps(self, order: Order = "scales") -> tuple[slice, ...]:
-        """The tokens of one frame that are predicted together, in order: a scale, or in raster order a single token.
+        """The tokens of one frame that are predicted together, in order: a scale or a part of it, or a single token.
 
         Raises:
             UserError: raster order in a pyramid of several scales.
         """
-        if order == "scales":
-            return self.slices
+        if order != "raster":
+            grids = enumerate(self.grids)
+            sizes = [
+                len(range(h)[rows]) * len(range(w)[columns])
+                for k, (h, w) in grids
+                for rows, columns in self.parts(k, order)
+            ]
+            return tuple(slice(end - n, end) for n, end in zip(sizes, accumulate(sizes)))
         if len(self) > 1:
             raise UserError(
                 f"raster order takes one token after the other of one grid, but this pyramid has {len(self)} scales:"
@@ -122,22 +139,25 @@ class ScalePyramid:
 
     def step_ids(self, order: Order = "scales", device: torch.device | None = None) -> Tensor:
         """Index of the step (see `steps`) that predicts each token of one frame, long [length]."""
-        return self.scale_ids(device) if order == "scales" else torch.arange(len(self.steps(order)), device=device)
+        steps = enumerate(self.steps(order))
+        return torch.cat([torch.full((s.stop - s.start,), i, device=device) for i, s in steps])
 
-    def grid_positions(self, normalised: bool = False, device: torch.device | None = None) -> Tensor:
+    def grid_positions(
+        self, normalised: bool = False, device: torch.device | None = None, order: Order = "scales"
+    ) -> Tensor:
         """(h, w) index of each token of one frame, float [length, 2].
 
         Native positions count the cells of the token's own grid (paper eq. 7: h < H_k, w < W_k). Normalised ones put
         every token at the centre it covers on the final grid, so that scales line up in space.
         """
-        parts = []
-        for h, w in self.grids:
+        positions = []
+        for k, (h, w) in enumerate(self.grids):
             rows, columns = torch.arange(h, device=device).float(), torch.arange(w, device=device).float()
             if normalised:
                 rows = (rows + 0.5) * (self.full[0] / h) - 0.5
                 columns = (columns + 0.5) * (self.full[1] / w) - 0.5
-            parts.append(torch.cartesian_prod(rows, columns).reshape(h * w, 2))
-        return torch.cat(parts)
+            positions += [torch.cartesian_prod(rows[i], columns[j]).reshape(-1, 2) for i, j in self.parts(k, order)]
+        return torch.cat(positions)
 
 
 register_constant(ScalePyramid)  # to torch.export it is no input, but part of the graph

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videoar.bits.bsq import bits_of, code_of
-from videoar.bits.pyramid import Grid, ScalePyramid
+from videoar.bits.pyramid import Grid, Order, ScalePyramid
 
 Corrupt = Callable[[Tensor, int], Tensor]
 TemporalContext = Literal["first_scale", "every_scale"]
@@ -51,7 +51,12 @@ def advance(seen: Tensor, code: Tensor, pyramid: ScalePyramid) -> Tensor:
 
 
 def context(
-    seen: Tensor, previous: Tensor, pyramid: ScalePyramid, k: int, temporal: TemporalContext = "every_scale"
+    seen: Tensor,
+    previous: Tensor,
+    pyramid: ScalePyramid,
+    k: int,
+    temporal: TemporalContext = "every_scale",
+    order: Order = "scales",
 ) -> Tensor:
     """What the generator is shown at scale k of a frame; teacher forcing and sampling both ask here.
 
@@ -63,14 +68,27 @@ def context(
         k > 0. What the finest scale of a frame said is then never shown to later frames, but for what a resize of it
         to the first grid keeps.
 
+    In interleaved order a cell is also shown the eight around it (nine times the features): what the passes before
+    drew there is in `seen`.
+
     Args:
-        seen: accumulated codes of the frame before scale k, [B, D, T, H, W]; zero for k = 0.
+        seen: accumulated codes of the frame before scale k, and of those parts of k that are drawn, [B, D, T, H, W];
+            zero for k = 0.
         previous: complete accumulated codes of the frame before, [B, D, T, H, W]; zero for the first frame.
     """
-    if temporal == "first_scale":
-        return resize(previous if k == 0 else seen, pyramid.grids[k], "bilinear")
     grid = pyramid.grids[k]
-    return torch.cat([resize(seen, grid, "bilinear"), resize(previous, grid, "area")], dim=1)
+    if temporal == "first_scale":
+        shown = resize(previous if k == 0 else seen, grid, "bilinear")
+    else:
+        shown = torch.cat([resize(seen, grid, "bilinear"), resize(previous, grid, "area")], dim=1)
+    return with_neighbours(shown) if order == "interleaved" else shown
+
+
+def with_neighbours(x: Tensor) -> Tensor:
+    """Every cell of x [B, F, T, h, w] with the eight around it, [B, 9F, T, h, w]; zeros outside the grid."""
+    frames = x.transpose(1, 2).flatten(0, 1)
+    around = F.unfold(frames, 3, padding=1).unflatten(-1, x.shape[-2:])
+    return around.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,7 @@ class Step:
         before: accumulated codes before this scale, [B, D, T, H, W].
         residual: what is left to say at grid k, [B, D, T, h, w]: the bits are its signs.
         bits: bool [B, D, T, h, w], what the generator must predict.
+        code: what the context goes on with, ±1/√D [B, D, T, h, w]: the bits' code, or a corrupted one.
         seen: accumulated codes after this scale, [B, D, T, H, W].
     """
 
@@ -89,6 +108,7 @@ class Step:
     before: Tensor
     residual: Tensor
     bits: Tensor
+    code: Tensor
     seen: Tensor
 
 
@@ -109,8 +129,9 @@ def walk(latent: Tensor, pyramid: ScalePyramid, corrupt: Corrupt | None = None) 
         residual = resize(latent - seen, grid, "area")
         bits = bits_of(residual)
         kept = bits if corrupt is None else corrupt(bits, k)
-        seen = advance(seen, code_of(kept, latent.dtype, dim=1), pyramid)
-        yield Step(k, before, residual, bits, seen)
+        code = code_of(kept, latent.dtype, dim=1)
+        seen = advance(seen, code, pyramid)
+        yield Step(k, before, residual, bits, code, seen)
 
 
 @dataclass(frozen=True)

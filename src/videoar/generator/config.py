@@ -48,9 +48,10 @@ class GeneratorConfig:
     max_prompt: int = 256
     """Longest prompt, in tokens (text) or bytes (bytes)."""
     order: Order = "scales"
-    """Next-frame-and-scale prediction, or `raster`: the next-token baseline, which predicts every token of a frame
-    alone, in row-major order, from all tokens before it. It needs a tokenizer of one scale (`scales: [8]`) and no
-    corruption."""
+    """`scales`: next-frame-and-scale prediction, the paper's. `interleaved`: the cells of a scale in four passes, so
+    that neighbours agree: more calls, no more tokens (He et al., arXiv 2103.15306, for compression in two passes).
+    `raster`: the next-token baseline, which predicts every token of a frame alone, in row-major order, from all tokens
+    before it; it needs a tokenizer of one scale (`scales: [8]`) and no corruption."""
     temporal_context: TemporalContext = "every_scale"
     """Which scales are shown the frame before: `every_scale`, so that every bit of a frame reaches the next one and
     eq. 5 holds, or `first_scale`, the paper's wording (`bits.residual.context`). Raster order has no use for it."""
@@ -97,7 +98,7 @@ class GeneratorConfig:
         ):
             raise UserError("class_names, text_encoder and tokenizer_fingerprint are text")
         choices = {
-            "order": ("scales", "raster"),
+            "order": ("scales", "interleaved", "raster"),
             "temporal_context": ("first_scale", "every_scale"),
             "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
             "condition": ("class", "text", "bytes", "none"),
@@ -114,8 +115,10 @@ class GeneratorConfig:
     @property
     def context_features(self) -> int:
         """F, the width of what a token is embedded from."""
-        two = self.order == "scales" and self.temporal_context == "every_scale"
-        return self.latent_dim * (2 if two else 1)
+        if self.order == "raster":
+            return self.latent_dim
+        of_cell = self.latent_dim * (2 if self.temporal_context == "every_scale" else 1)
+        return of_cell * (9 if self.order == "interleaved" else 1)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> GeneratorConfig:

@@ -51,7 +51,9 @@ class BitHead(nn.Linear):
 
 
 class GroupedBitHead(nn.Module):
-    """logits_g = W_g · silu(A_g x + B_g signs_{<g}): G small networks, each told what the groups before have drawn.
+    """logits_g = a_g·x + b_g·signs_{<g} + W_g · silu(A_g x + B_g signs_{<g}): G small networks beside the plain head.
+
+    Each is told what the groups before have drawn.
 
     Args:
         width: C. bits: D, a multiple of groups. groups: G. hidden: M, hidden width of a group.
@@ -61,30 +63,31 @@ class GroupedBitHead(nn.Module):
 
     def __init__(self, width: int, bits: int, groups: int, hidden: int) -> None:
         super().__init__()
-        size = bits // groups
+        size, self.bits = bits // groups, bits
         self.parts = tuple(slice(g * size, (g + 1) * size) for g in range(groups))
-        self.read = nn.Linear(width, groups * hidden)
-        self.told = nn.Linear(bits, groups * hidden, bias=False)
+        self.hidden = tuple(slice(bits + g * hidden, bits + (g + 1) * hidden) for g in range(groups))
+        self.read = nn.Linear(width, bits + groups * hidden)
+        self.told = nn.Linear(bits, bits + groups * hidden, bias=False)
         self.write = nn.Parameter(torch.randn(groups, hidden, size) * 0.02)
-        self.bias = nn.Parameter(torch.zeros(groups, size))
         earlier = torch.arange(groups)[:, None] > torch.arange(bits) // size  # [G, D]
-        self.register_buffer("mask", earlier.repeat_interleave(hidden, 0).float(), persistent=False)
+        rows = torch.cat([earlier.repeat_interleave(size, 0), earlier.repeat_interleave(hidden, 0)])
+        self.register_buffer("mask", rows.float(), persistent=False)
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
         if bits is None:
             raise ValueError("a head in groups needs the true bits of every token: forward(…, bits=lesson.targets)")
-        told = F.linear(_signs(bits, x.dtype), self.told.weight * self.mask)
-        hidden = F.silu(self.read(x) + told).unflatten(-1, (len(self.parts), -1))
-        return (torch.einsum("...gm,gmd->...gd", hidden, self.write) + self.bias).flatten(-2)
+        state = self.read(x) + F.linear(_signs(bits, x.dtype), self.told.weight * self.mask)
+        direct, hidden = state[..., : self.bits], F.silu(state[..., self.bits :]).unflatten(-1, (len(self.parts), -1))
+        return direct + torch.einsum("...gm,gmd->...gd", hidden, self.write).flatten(-2)
 
     def begin(self, x: Tensor) -> Tensor:
         return self.read(x)
 
     def group(self, state: Tensor, told: Tensor, index: int) -> Tensor:
-        M, before = self.write.shape[1], slice(0, self.parts[index].start)
-        own = slice(index * M, (index + 1) * M)
-        hidden = F.silu(state[..., own] + F.linear(_signs(told, state.dtype), self.told.weight[own, before]))
-        return hidden @ self.write[index] + self.bias[index]
+        part, hidden = self.parts[index], self.hidden[index]
+        signs, weight = _signs(told, state.dtype), self.told.weight[:, : part.start]
+        inner = F.silu(state[..., hidden] + F.linear(signs, weight[hidden]))
+        return state[..., part] + F.linear(signs, weight[part]) + inner @ self.write[index]
 
 
 def _signs(bits: Tensor, dtype: torch.dtype) -> Tensor:

@@ -146,7 +146,7 @@ class VideoAR(nn.Module, Pretrained):
         x = self.embed_tokens(tokens, scales, start=self.steps(pyramid)[0].stop)
         prefix = encoded.tokens.shape[1]
         attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep, flex)
-        positions = video_positions(pyramid, frames, 0, self.config.normalised_positions, tokens.device)
+        positions = self._positions(pyramid, frames, 0, tokens.device)
         x = torch.cat([encoded.tokens.to(x.dtype), offset(self.config, x, positions)], dim=1)
         rotation = rotation_of(self.config, positions, encoded, with_prefix=True)
         modulation, of_head = self._modulations(encoded)
@@ -227,7 +227,7 @@ class VideoAR(nn.Module, Pretrained):
         with_prefix, prefix = frame == 0 and inside.start == 0, condition.tokens.shape[1]
         if inside.start == 0:
             cache.begin_frame(frame)
-            positions = video_positions(pyramid, 1, frame, self.config.normalised_positions, tokens.device)
+            positions = self._positions(pyramid, 1, frame, tokens.device)
             scales = self.scale_embedding(pyramid.scale_ids(tokens.device))
             rotation = rotation_of(self.config, positions, condition, with_prefix=False)
             cache.place = FramePlace(scales, positions, rotation)
@@ -247,6 +247,11 @@ class VideoAR(nn.Module, Pretrained):
         return self._features(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
+
+    def _positions(self, pyramid: ScalePyramid, frames: int, first_frame: int, device: torch.device) -> Tensor:
+        """(t, h, w) of every token of `frames` frames from `first_frame` on, [frames·length, 3]."""
+        config = self.config
+        return video_positions(pyramid, frames, first_frame, config.normalised_positions, device, config.order)
 
     def embed_tokens(self, tokens: Tensor, scales: Tensor, start: int) -> Tensor:
         """Contexts [B, n, F] → embeddings [B, n, C] (eq. 7).

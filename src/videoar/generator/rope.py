@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from videoar.bits.pyramid import ScalePyramid
+from videoar.bits.pyramid import Order, ScalePyramid
 
 FIRST_AXIS = {"multiscale_temporal_rope": 0, "rope2d": 1}
 
@@ -26,9 +26,10 @@ def video_positions(
     first_frame: int = 0,
     normalised: bool = False,
     device: torch.device | None = None,
+    order: Order = "scales",
 ) -> Tensor:
     """(t, h, w) of every token of `frames` latent frames, float [frames·length, 3], not yet shifted by the prefix."""
-    grid = pyramid.grid_positions(normalised, device)
+    grid = pyramid.grid_positions(normalised, device, order)
     t = torch.arange(first_frame, first_frame + frames, device=device, dtype=grid.dtype)
     return torch.cat([t.repeat_interleave(pyramid.length)[:, None], grid.repeat(frames, 1)], dim=1)
 

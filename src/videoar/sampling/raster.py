@@ -22,7 +22,7 @@ class RasterSampler(LatentSampler):
     Guidance schedules run over the tokens of a frame as they do over its scales. The temperature is the first one.
     """
 
-    order: ClassVar[Order] = "raster"
+    orders: ClassVar[tuple[Order, ...]] = ("raster",)
 
     def _sample_frame(self, t: int, count: Callable[[], None] | None = None) -> tuple[Tensor, ...]:
         """All tokens of frame t; each call is shown the code of the token before, as `raster_forcing` does."""

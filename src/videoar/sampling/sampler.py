@@ -20,7 +20,7 @@ from torch import Tensor
 
 from videoar.bits.bsq import code_of
 from videoar.bits.pyramid import Order
-from videoar.bits.residual import advance, context, decode_bits, unflatten_bits
+from videoar.bits.residual import advance, context, quantize
 from videoar.generator.conditioning import Condition, stack
 from videoar.generator.model import VideoAR
 from videoar.sampling.draw import Noise, draw_bits
@@ -61,11 +61,11 @@ class LatentSampler:
         ValueError: a generator of another order (`raster.sampler_of` chooses the sampler), or not one seed a sample.
     """
 
-    order: ClassVar[Order] = "scales"
+    orders: ClassVar[tuple[Order, ...]] = ("scales", "interleaved")
 
     def __init__(self, generator: VideoAR, asked: LatentRequest, record: Record | None = None) -> None:
-        if generator.config.order != self.order:
-            raise ValueError(f"{type(self).__name__} samples order {self.order}, not {generator.config.order}")
+        if generator.config.order not in self.orders:
+            raise ValueError(f"{type(self).__name__} samples order {' or '.join(self.orders)}, not {generator.config.order}")
         pyramid, frames = asked.pyramid, asked.frames
         self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, asked.options
         self.calls = generator.steps(pyramid)
@@ -139,30 +139,35 @@ class LatentSampler:
 
     def _given_frames(self, prefix: Tensor) -> Iterator[LatentFrame]:
         """Feed known frames, one call each; what they become are the tokenizer's own bits."""
-        forced = self.generator.lesson(prefix, self.pyramid)
+        forced, known = self.generator.lesson(prefix, self.pyramid), quantize(prefix, self.pyramid)
         groups, length = self.condition.batch // self.batch, self.pyramid.length
         for t in range(prefix.shape[2]):
             inside = slice(t * length, (t + 1) * length)
             self._call(forced.tokens[:, inside].repeat(groups, 1, 1), t, slice(0, length))
-            bits = unflatten_bits(forced.targets[:, inside], self.pyramid, 1)
-            latent = decode_bits(bits, self.pyramid)
+            bits, latent = tuple(scale[:, t : t + 1] for scale in known.bits), known.latent[:, :, t : t + 1]
             self.previous.copy_(latent.repeat(groups, 1, 1, 1, 1))
             self._count()
             yield LatentFrame(t, bits, latent, self.steps)
 
     def _sample_frame(self, t: int, count: Callable[[], None] | None = None) -> tuple[Tensor, ...]:
         """All scales of frame t: reads `previous`, `uniform` and the cache, writes `seen` and the cache."""
-        pyramid, options, sampled = self.pyramid, self.options, []
-        seen = torch.zeros_like(self.seen)
-        for k, (grid, inside) in enumerate(zip(pyramid.grids, self.calls)):
-            shown = context(seen, self.previous, pyramid, k, self.generator.config.temporal_context)
-            features = self._call(shown.flatten(2).transpose(1, 2), t, inside)
-            scale = guidance_scale(options.guidance, t, k, self.total, len(pyramid))
-            bits, codes = self._draw(features, inside, scale, options.temperature_of(k))
-            seen = advance(seen, codes.unflatten(1, grid)[:, None].movedim(-1, 1), pyramid)
-            sampled.append(bits.unflatten(1, grid)[:, None])
-            if count is not None:
-                count()
+        pyramid, options, config, sampled = self.pyramid, self.options, self.generator.config, []
+        seen, calls = torch.zeros_like(self.seen), iter(self.calls)
+        for k, grid in enumerate(pyramid.grids):
+            scale, before = guidance_scale(options.guidance, t, k, self.total, len(pyramid)), seen
+            code = seen.new_zeros(*seen.shape[:3], *grid)
+            drawn = torch.zeros(self.batch, 1, *grid, seen.shape[1], dtype=torch.bool, device=self.device)
+            for (rows, columns), inside in zip(pyramid.parts(k, config.order), calls):
+                shown = context(seen, self.previous, pyramid, k, config.temporal_context, config.order)
+                features = self._call(shown[..., rows, columns].flatten(2).transpose(1, 2), t, inside)
+                bits, codes = self._draw(features, inside, scale, options.temperature_of(k))
+                part = drawn[:, :, rows, columns]
+                part.copy_(bits.reshape(part.shape))
+                code[..., rows, columns] = codes.mT.reshape(code[..., rows, columns].shape)
+                seen = advance(before, code, pyramid)
+                if count is not None:
+                    count()
+            sampled.append(drawn)
         self.seen.copy_(seen)
         return tuple(sampled)
 

@@ -65,7 +65,8 @@ class LatentSampler:
 
     def __init__(self, generator: VideoAR, asked: LatentRequest, record: Record | None = None) -> None:
         if generator.config.order not in self.orders:
-            raise ValueError(f"{type(self).__name__} samples order {' or '.join(self.orders)}, not {generator.config.order}")
+            orders = " or ".join(self.orders)
+            raise ValueError(f"{type(self).__name__} samples order {orders}, not {generator.config.order}")
         pyramid, frames = asked.pyramid, asked.frames
         self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, asked.options
         self.calls = generator.steps(pyramid)

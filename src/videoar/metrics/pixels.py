@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videoar.kernels.transfer import sent
 from videoar.metrics.preprocess import frames_of, to_unit
 
 PSNR_CAP = 100.0  # dB, for identical frames (MSE = 0)
@@ -38,7 +39,7 @@ def frame_ssim(prediction: Tensor, target: Tensor) -> Tensor:
     if min(prediction.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs sides of at least 11 pixels, got {tuple(prediction.shape[-2:])}")
     x, y = (frames_of(to_unit(v)).flatten(0, 1).unsqueeze(1) for v in (prediction, target))
-    window = _gaussian().to(x)
+    window = sent(_gaussian(), x.device).to(x.dtype)
 
     def blur(image: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(image, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from videoar.errors import UserError, chain
 
+LOCK = ".writing"
+_PARTIAL = re.compile(r"\..+\.\d+\.part(\.\w+)?")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
@@ -70,6 +74,56 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Remove what killed writers left directly in a folder; only for who alone writes there (`only_writer`)."""
+    for left in Path(folder).glob(".*.part*"):
+        if _PARTIAL.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(folder: str | Path) -> Iterator[None]:
+    """Hold a folder (made if missing) for this process, so that two runs never mix in it.
+
+    The system itself drops the lock when the process ends, however it ends. Where there are no locks (Windows, some
+    network file systems) the folder is not held.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written to.
+    """
+    folder = Path(folder)
+    place = folder / LOCK
+    with writing(place):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = place.open("a+")
+    with lock:
+        if not _lock(lock) or not place.exists() or not os.path.samestat(os.fstat(lock.fileno()), place.stat()):
+            lock.seek(0)
+            who = lock.read(100).strip() or "another process"
+            raise UserError(f"{folder} is being written by {who}; wait for its end, or choose another folder")
+        try:
+            with writing(place):
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {platform.node()}")
+                lock.flush()
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Take a file's lock without waiting; False if another has it."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # no locks on this system, or on this file system
+        pass
+    return True
 
 
 @contextmanager

@@ -60,6 +60,8 @@ def load_strict(model: nn.Module, state: Mapping[str, Any], source: str) -> None
 
 def check_fit(model: nn.Module, state: Mapping[str, Any], source: str) -> None:
     """Raise UserError unless `state` holds finite, real tensors of exactly the model's names and shapes."""
+    if not isinstance(state, Mapping):
+        raise UserError(f"{source} holds no named tensors")
     own = model.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shared = sorted(own.keys() & state.keys())
@@ -123,6 +125,25 @@ def check_zip(path: str | Path) -> None:
         raise UserError(f"{path} is truncated, damaged or no torch file: {error}") from error
     if damaged is not None:
         raise UserError(f"{path} is damaged: the checksum of {damaged} does not agree")
+
+
+def read_torch(path: str | Path, legacy: bool = False, **how: Any) -> Any:
+    """The content of a torch file, read weights-only (nothing in it can run code) and compared with its checksums.
+
+    Args:
+        legacy: take files of the format before zip archives, too, which have no checksums; many public weights are.
+        how: more arguments of `torch.load`.
+
+    Raises:
+        UserError: no torch file, a truncated or damaged one, or one that holds more than plain data.
+    """
+    if not legacy or zipfile.is_zipfile(path):
+        check_zip(path)
+    try:
+        return torch.load(path, **{"map_location": "cpu", **how}, weights_only=True)
+    except Exception as error:  # what a foreign pickle raises has no end
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{path} is truncated or no torch file of plain data: {reason}") from error
 
 
 def write_sums(folder: Path) -> None:

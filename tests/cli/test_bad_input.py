@@ -7,10 +7,12 @@ import argparse
 import contextlib
 import io
 import math
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from videoar.cli import main as cli
@@ -20,6 +22,7 @@ from videoar.ranges import Range
 SAMPLE, EVALUATE = ["sample", "--out", "OUT"], ["evaluate", "--real", "IN", "--fake", "IN", "--out", "OUT"]
 ATARI, CHECK = ["data", "atari", "--out", "OUT"], ["data", "check", "IN"]
 EXPORT, PLAN = ["export", "IN/x.ckpt", "OUT"], ["plan", "memory", "--out", "OUT"]
+DEBUG = str(Path(__file__).parents[2] / "configs" / "tokenizer" / "debug.yaml")
 FIT = ["fit", "--trainer.default_root_dir=OUT"]
 TABLE = [
     *[(SAMPLE, f"--guidance={value}", "guidance") for value in ("nan", "inf", "-inf", "", "lots", "1e9")],
@@ -54,6 +57,15 @@ TABLE = [
     *[(ATARI, f"--workers={value}", "--workers") for value in (-1, 0)],
     *[(ATARI, f"--size={value}", "--size") for value in (100_000, 0)],
     (ATARI, "--sticky=nan", "--sticky"),
+    (ATARI, "--games=pang,nonsense", "no such game: pang, nonsense; did you mean pong"),
+    (["data", "atari", "--games=pong"], "--out=IN/listed", "atari.json was not written by this command"),
+    *[(["data", "ucf101", "--out", "OUT"], f"--archive=IN/{name}", words) for name, words in {
+        "sum.zip": "Bad CRC-32",
+        "locked.zip": "is encrypted",
+        "pipe.yaml": "is no file that could be unpacked",
+        "text.yaml": "unpack",
+    }.items()],
+    *[([*FIT, f"--config={DEBUG}", "--data.root=IN"], f"--trainer.callbacks+={name}", name) for name in ("a.B", "NoB")],
     *[(CHECK, f"--patience={value}", "--patience: must be a number above 0") for value in ("nan", 0, -1, "inf")],
     *[(EXPORT, f"--max-shard-size={value}", "--max-shard-size: must be a size") for value in ("-5GB", "1B", "", "0GB")],
     *[(PLAN, f"--size={value}", "--size") for value in (10**9, 0)],
@@ -81,8 +93,6 @@ TABLE = [
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Files that are no good, each in its way."""
-    import os
-
     folder = tmp_path_factory.mktemp("bad")
     for name, content in {
         "list": b"- 1\n- 2\n",
@@ -94,6 +104,18 @@ def files(tmp_path_factory):
     }.items():
         (folder / f"{name}.yaml").write_bytes(content)
     os.mkfifo(folder / "pipe.yaml")
+    (folder / "listed").mkdir()
+    (folder / "listed" / "atari.json").write_text("[]")
+    for name in ("sum.zip", "locked.zip"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("v_a.avi", b"pixels")
+        data = (folder / name).read_bytes()
+        if name == "sum.zip":
+            data = data.replace(b"pixels", b"pIxels")
+        else:  # the flag of encryption, in the file's header and in the table of contents
+            table = data.index(b"PK\1\2")
+            data = data[:6] + b"\1" + data[7 : table + 8] + b"\1" + data[table + 9 :]
+        (folder / name).write_bytes(data)
     return folder
 
 
@@ -153,6 +175,17 @@ def invalid(kind):
 
 def test_every_number_has_a_range():
     assert {kind for _, _, kind in typed_options()}.isdisjoint({int, float})
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(typed_options()).flatmap(lambda o: st.tuples(st.just(o), invalid(o[2]))))
+def test_an_invalid_value_of_any_option_is_one_line_that_names_it(case):
+    (path, option, _), text = case
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:  # by the parser, before anything is done
+        cli.make_parser(path[0]).parse_args([*path[1:], f"{option}={text}"])
+    said = err.getvalue()
+    assert stop.value.code == 2 and said.count("\n") == 1 and f"argument {option}: " in said, said
 
 
 @given(st.integers(-10, 10), st.integers(0, 10), st.booleans())

@@ -94,6 +94,25 @@ def test_a_second_run_in_a_folder_is_refused(place, whole):
     assert len(list((place / "whole").glob("events*"))) == 1
 
 
+def test_a_run_in_the_folder_of_one_that_goes_on_is_refused(place, monkeypatch):
+    refused = []
+
+    def another(module, *_):
+        for arguments in ([], ["--ckpt_path", "last"]):
+            with pytest.raises(UserError, match=rf"held is being written by process {os.getpid()} on ") as error:
+                fit(place, "held", *arguments)
+            refused.append(error)
+
+    (place / "held" / "checkpoints").mkdir(parents=True)
+    (place / "held" / "checkpoints" / ".last.1.part.ckpt").write_bytes(b"of a killed run")
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenizerModule, "on_train_batch_start", another, raising=False)
+        fit(place, "held", "--trainer.max_steps", "1")
+    assert len(refused) == 2 and not list((place / "held").glob("aborted_*"))
+    assert [path.name for path in (place / "held" / "checkpoints").iterdir()] == ["last.ckpt"]
+    fit(place, "held", "--ckpt_path", "last", "--trainer.max_steps", "2")
+
+
 def test_logs_of_a_run_without_a_checkpoint_are_set_aside(place, monkeypatch):
     folder = place / "again"
     with monkeypatch.context() as patch:

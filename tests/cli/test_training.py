@@ -111,6 +111,10 @@ def test_a_run_from_yaml_to_latents_to_the_generator(place, capsys, caplog):
             " Option 'gna' is not accepted\n - Expected a <class 'NoneType'>\n Given value type: <class 'dict'>",
             "model.losses: Option 'gna' is not accepted",
         ),
+        ("Parser key \"trainer.callbacks\":\n Does not validate against any of the Union subtypes\n Errors:\n"
+         " - Problem with given class_path 'no.Such':\n No module named 'no'\n"
+         " - Problem with given class_path 'no.Such':\n No module named 'no'\n - Expected a <class 'NoneType'>",
+         "trainer.callbacks: no.Such: No module named 'no'"),
         ("Does not validate against any of the Union subtypes\n Errors:\n - no such preset\n - Expected a <class 'X'>",
          "no such preset"),
     ],

@@ -117,6 +117,9 @@ def test_i3d_files_that_are_none(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="neither a TorchScript archive nor an I3D state dict"):
         load_i3d(tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(UserError, match=r"text\.pt is truncated or no torch file of plain data"):
+        load_i3d(tmp_path / "text.pt")
     state = I3D().state_dict()
     state.pop("Mixed_3b.b0.bn.running_var")
     torch.save(state, tmp_path / "partial.pt")

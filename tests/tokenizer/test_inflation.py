@@ -61,8 +61,8 @@ def test_wrong_files_are_one_clear_error(released, tmp_path):
         "no_vae": "holds no",
         "no_tensors": "holds no",
         "other": "no encoder.conv_in.conv.weight",
-        "truncated": "not a whole torch file",
-        "text": "not a whole torch file",
+        "truncated": "no torch file",
+        "text": "no torch file",
     }
     for name, message in expected.items():
         with pytest.raises(UserError, match=message) as error:
@@ -85,7 +85,7 @@ def test_pickles_that_run_code_are_refused(tmp_path):
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"vae": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="not a whole torch file of weights"):
+    with pytest.raises(UserError, match="no torch file"):
         import_infinity(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 

@@ -126,5 +126,5 @@ def test_a_video_is_not_replaced_by_its_reconstruction(video, model, tmp_path, c
 
 def test_convert_refuses_an_existing_folder_and_a_wrong_file(video, tmp_path, capsys):
     assert call("convert", "infinity", video, tmp_path / "out") == 2
-    assert "not a whole torch file" in capsys.readouterr().err
+    assert "no torch file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

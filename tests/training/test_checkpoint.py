@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from videoar.errors import UserError
+from videoar.files import remove_partial
 from videoar.tokenizer.model import VideoTokenizer
-from videoar.training.checkpoint import export, load_models, load_tokenizer, read_checkpoint
+from videoar.training.checkpoint import export, load_models, load_tokenizer, newest_in, read_checkpoint
 from videoar.training.checkpoint_io import SafeCheckpointIO
 from videoar.training.tokenizer_module import TokenizerModule
 
@@ -95,6 +96,16 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(run, caplog):
         SafeCheckpointIO().load_checkpoint(path)
 
 
+def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path, caplog):
+    io, path = SafeCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"state_dict": {"w": torch.ones(3)}}, path)
+    left = tmp_path / ".step=9.123.part.ckpt"
+    left.write_bytes(path.read_bytes()[:100])
+    assert newest_in(tmp_path) == path
+    remove_partial(tmp_path)
+    assert not left.exists() and path.exists()
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
     path, io = tmp_path / "last.ckpt", SafeCheckpointIO()
     io.save_checkpoint({"state_dict": {"w": torch.ones(3)}}, path)
@@ -132,7 +143,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"state_dict": {}, "x": Payload()}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match="no checkpoint of plain data"):
+    with pytest.raises(UserError, match="no torch file of plain data"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
 

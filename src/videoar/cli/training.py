@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from argparse import ArgumentError
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from videoar.cli.arguments import prepared
 from videoar.cli.keys import suggestion
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
+from videoar.files import only_writer, remove_partial
 from videoar.moved import explained
 from videoar.training.base import TrainingModule
 from videoar.training.checkpoint import newest_in
@@ -54,7 +56,7 @@ class VideoARCLI(LightningCLI):
 
     def __init__(self, words: list[str], **kwargs: Any) -> None:
         self.words, self.stop = words, StopSignals(words)
-        with self.stop.installed():
+        with self.stop.installed(), ExitStack() as self._held:
             super().__init__(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
@@ -94,10 +96,10 @@ class VideoARCLI(LightningCLI):
         return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """What the Trainer's method is called with: the checkpoint found, another run's folder refused.
+        """What the Trainer's method is called with: the checkpoint found, another run's folder refused, one's own held.
 
         Raises:
-            UserError: fit into the folder of another run, or anything else without weights.
+            UserError: fit into the folder of another run, or of one that goes on; or anything else without weights.
         """
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         fit, given = subcommand == "fit", kwargs.get("ckpt_path")
@@ -106,8 +108,12 @@ class VideoARCLI(LightningCLI):
         own = self._get(self.config_init, "trainer", default={}).get("fast_dev_run")
         if fit and not own:
             refuse_mixture(self.root, folders, path)
-            if path is None and self.trainer.is_global_zero:
-                set_aside(self.root)
+            if self.trainer.is_global_zero:
+                self._held.enter_context(only_writer(self.root))
+                for folder in folders:
+                    remove_partial(folder)
+                if path is None:
+                    set_aside(self.root)
         if not fit and path is None and not _has_weights(self.model):
             raise UserError(
                 f"{subcommand} needs trained weights: --ckpt_path with a checkpoint, a run's folder, or `last` for the"
@@ -199,6 +205,7 @@ def explain(message: str) -> str:
     text = explained(text)
     keys = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     heart, _, rest = text.rpartition("Errors: - ")[2].partition(" Given value type: ")
+    heart = re.sub(r"Problem with given class_path '([^']*)': (?!Parser key)", r"\1: ", heart)
     heart = re.sub(r"Problem with given class_path '[^']*': |Parser key \"[^\"]+\": ", "", heart)
     expected: list[str] = []
     other: list[str] = []

@@ -12,8 +12,9 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict
+from difflib import get_close_matches
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,7 +25,7 @@ from videoar.data.files import atomic_path
 from videoar.data.layout import write_lines, write_manifest, write_splits
 from videoar.data.lifeline import die_with_parent
 from videoar.errors import UserError
-from videoar.files import writing
+from videoar.files import LOCK, only_writer, writing
 
 SETTINGS, MOTION, PROBES = "atari.json", "motion.json", ".probes"
 PATIENCE = 300.0
@@ -62,7 +63,9 @@ def parse_games(games: str) -> tuple[list[str], int | None]:
     names = list(dict.fromkeys(name.strip() for name in games.split(",") if name.strip()))
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise UserError(f"no such game: {', '.join(unknown) or repr(games)}; known are {', '.join(sorted(known))}")
+        near = {name: None for each in unknown for name in get_close_matches(each, known, 3, 0.5)}
+        meant = f"did you mean {', '.join([*near][:3])}?" if near else f"there are {len(known)}, such as {known[0]}"
+        raise UserError(f"no such game: {', '.join(unknown)[:80] or repr(games)}; {meant}")
     return names, None
 
 
@@ -76,38 +79,45 @@ def render_set(
     """
     candidates, most = parse_games(games)
     out = Path(out)
-    _check_settings(out, clips)
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-
-        def each(job: Job, wave: Sequence[str], home: Path) -> dict[str, str]:
-            """Do `job` for all games at once; reasons of those that fail."""
-
-            def one(game: str) -> str | None:
-                reason = _in_child(job, game, home, clips)
-                if report:
-                    report(job.__name__, game, reason)
-                return reason
-
-            return {game: reason for game, reason in zip(wave, pool.map(one, wave), strict=True) if reason}
-
-        kept: list[str] = []
-        dropped: dict[str, str] = {}
-        if most is not None:
-            dropped = each(probe_game, candidates, out / PROBES)
-            motion = {game: read_motion(out / PROBES / game).motion for game in candidates if game not in dropped}
-            least = 0.0 if most else MOVING
-            candidates = sorted((game for game in motion if motion[game] >= least), key=lambda game: -motion[game])
-        wanted = most or len(candidates)
-        while candidates and len(kept) < wanted:
-            wave, candidates = candidates[: wanted - len(kept)], candidates[wanted - len(kept) :]
-            failed = each(render_game, wave, out)
-            dropped |= failed
-            kept += [game for game in wave if game not in failed]
-    if not kept:
-        reasons = "; ".join(f"{game}: {reason}" for game, reason in dropped.items())
-        raise UserError(f"{out}: no game could be rendered ({reasons[:500]})")
-    _write_lists(out, sorted(kept), dropped, clips)
+    with only_writer(out):
+        _check_settings(out, clips)
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            kept, dropped = _render(out, candidates, most, clips, pool, report)
+        if not kept:
+            reasons = "; ".join(f"{game}: {reason}" for game, reason in dropped.items())
+            raise UserError(f"{out}: no game could be rendered ({reasons[:500]})")
+        _write_lists(out, sorted(kept), dropped, clips)
     return sorted(kept), dropped
+
+
+def _render(
+    out: Path, candidates: list[str], most: int | None, clips: AtariClips, pool: Executor, report: Report | None
+) -> tuple[list[str], dict[str, str]]:
+    def each(job: Job, wave: Sequence[str], home: Path) -> dict[str, str]:
+        """Do `job` for all games at once; reasons of those that fail."""
+
+        def one(game: str) -> str | None:
+            reason = _in_child(job, game, home, clips)
+            if report:
+                report(job.__name__, game, reason)
+            return reason
+
+        return {game: reason for game, reason in zip(wave, pool.map(one, wave), strict=True) if reason}
+
+    kept: list[str] = []
+    dropped: dict[str, str] = {}
+    if most is not None:
+        dropped = each(probe_game, candidates, out / PROBES)
+        motion = {game: read_motion(out / PROBES / game).motion for game in candidates if game not in dropped}
+        least = 0.0 if most else MOVING
+        candidates = sorted((game for game in motion if motion[game] >= least), key=lambda game: -motion[game])
+    wanted = most or len(candidates)
+    while candidates and len(kept) < wanted:
+        wave, candidates = candidates[: wanted - len(kept)], candidates[wanted - len(kept) :]
+        failed = each(render_game, wave, out)
+        dropped |= failed
+        kept += [game for game in wave if game not in failed]
+    return kept, dropped
 
 
 def read_motion(folder: Path) -> GameMotion:
@@ -119,14 +129,19 @@ def _check_settings(out: Path, clips: AtariClips) -> None:
     """Remember the settings in the folder; refuse to mix clips of different ones."""
     settings, path = asdict(clips), out / SETTINGS
     if path.is_file():
-        earlier = json.loads(path.read_text())
+        try:
+            earlier = json.loads(path.read_bytes())
+        except ValueError:
+            earlier = None
+        if not isinstance(earlier, dict):
+            raise UserError(f"{path} was not written by this command; choose another folder")
         changed = [
             f"{key} {earlier.get(key)} -> {value}" for key, value in settings.items() if earlier.get(key) != value
         ]
         if changed:
             raise UserError(f"{out} holds clips of other settings ({', '.join(changed)}); choose another folder")
     else:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or {*os.listdir(out)} - {LOCK}):
             raise UserError(f"{out} exists and was not made by this command; choose another folder")
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=1) + "\n")

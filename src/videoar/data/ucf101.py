@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,10 +59,15 @@ def prepare_ucf101(
 
 
 def _unpack(archive: Path, to: Path) -> Path:
+    if not archive.is_file():
+        raise UserError(f"{archive} is no file that could be unpacked")
     to.mkdir(parents=True)
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(to)
+        try:
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(to)
+        except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:  # a wrong sum, encrypted, cut short
+            raise UserError(f"cannot unpack {archive}: {error}") from error
         return to
     tools = [tool for tool in TOOLS if shutil.which(tool[0])]
     if not tools:
@@ -72,7 +78,9 @@ def _unpack(archive: Path, to: Path) -> Path:
     failures = []
     for tool in tools:
         command = [part.format(archive=archive, to=to) for part in tool]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(  # no input: for an encrypted archive they ask for a password
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+        )
         if done.returncode == 0:
             return to
         failures.append(f"{tool[0]}: {' '.join(done.stderr.split())[-200:]}")

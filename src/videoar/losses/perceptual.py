@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from videoar.errors import UserError
 from videoar.randomness import stream_untouched
+from videoar.weights import read_torch
 
 PerceptualName = Literal["lpips_vgg", "lpips_alex", "multiscale_gradient", "none"]
 MIN_SIDE = 32
@@ -133,10 +134,9 @@ def _build_lpips(net: str, backbone: Path) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips calls torchvision with arguments it has deprecated
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    try:
-        weights = torch.load(backbone, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"cannot read the LPIPS backbone {backbone}: {error}") from error
+    weights = read_torch(backbone, legacy=True)
+    if not isinstance(weights, dict):
+        raise UserError(f"{backbone} is not a torchvision {_BACKBONE[net]} state dict: it holds no named tensors")
     slices = [getattr(network.net, f"slice{i}") for i in range(1, network.net.N_slices + 1)]
     for part in slices:  # submodules keep the index they have in torchvision's `features`
         prefixed = {key: weights.get(f"features.{key}") for key in part.state_dict()}

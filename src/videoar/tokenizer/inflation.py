@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from videoar.errors import UserError
 from videoar.tokenizer.config import TokenizerConfig
 from videoar.tokenizer.model import VideoTokenizer
-from videoar.weights import load_strict
+from videoar.weights import load_strict, read_torch
 
 CONSTANTS = {"quantizer.lfq.mask", "quantize.lfq.mask"}
 RENAMES = (
@@ -115,10 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The "vae" weights of a torch file as float32, and the names of the constants left out."""
     if not path.is_file():
         raise UserError(f"{path} is no file")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file fails in as many ways as there are formats
-        raise UserError(f"{path} is not a whole torch file of weights: {str(error).splitlines()[0]}") from error
+    content = read_torch(path, legacy=True)
     weights = content.get("vae") if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f'{path} holds no {{"vae": weights}}, the layout of a released Infinity tokenizer')

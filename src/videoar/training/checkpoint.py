@@ -22,7 +22,7 @@ from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.pretrained import HUB, config_from_dict
 from videoar.sampling.pairing import check_pair
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
-from videoar.weights import CONFIG, INDEX, SUMS, check_zip, fitted
+from videoar.weights import CONFIG, INDEX, SUMS, fitted, read_torch
 
 README = "README.md"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
@@ -39,13 +39,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", mmap: bool = Fa
     """
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
-    check_zip(path)
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-    except Exception as error:  # what a foreign pickle raises has no end
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is truncated or no checkpoint of plain data: {reason}") from error
-    return checked_content(content, str(path))
+    return checked_content(read_torch(path, map_location=map_location, mmap=mmap), str(path))
 
 
 def checked_content(content: Any, source: str) -> dict[str, Any]:
@@ -62,9 +56,14 @@ def checked_content(content: Any, source: str) -> dict[str, Any]:
     return content
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints directly in a folder, without those that are being written (or were, by a killed run)."""
+    return [path for path in folder.glob("*.ckpt") if path.is_file() and not path.name.startswith(".")]
+
+
 def newest_in(*folders: Path) -> Path | None:
     """The newest checkpoint directly in one of `folders`; None without any. Of two of one moment, last.ckpt."""
-    found = {path for folder in folders for path in folder.glob("*.ckpt") if path.is_file()}
+    found = {path for folder in folders for path in checkpoints_in(folder)}
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name == "last.ckpt"), default=None)
 
 

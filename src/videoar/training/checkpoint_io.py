@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from videoar.errors import UserError
 from videoar.files import atomic_path
-from videoar.training.checkpoint import checked_content, read_checkpoint
+from videoar.training.checkpoint import checked_content, checkpoints_in, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         except UserError as damage:
             if not Path(path).is_file():
                 raise
-            for earlier in newest(Path(path).parent.glob("*.ckpt")):
+            for earlier in newest(checkpoints_in(Path(path).parent)):
                 if earlier.resolve() == Path(path).resolve():
                     continue
                 try:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from videoar.errors import UserError
 from videoar.metrics.features.base import FeatureNet, existing, file_sha256
+from videoar.weights import read_torch
 
 Triple = tuple[int, int, int]
 STYLEGANV_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
@@ -122,7 +123,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _from_state_dict(path: Path, eps: float) -> I3D:
-    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_torch(path, legacy=True)
     if not isinstance(state, dict) or "Conv3d_1a_7x7.conv3d.weight" not in state:
         raise UserError(
             f"{path} is neither a TorchScript archive nor an I3D state dict (no Conv3d_1a_7x7.conv3d.weight)"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from videoar.errors import UserError
 from videoar.metrics.features.base import file_sha256, weights_sha256
 from videoar.metrics.vbench.base import Backbone
+from videoar.weights import load_strict, read_torch
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -148,9 +149,12 @@ def aesthetic(weights: Weights) -> Backbone:
     if path is None:
         raise UserError(f"{purpose} needs LAION's linear head, {relative} in VBench's cache folder")
     tower = clip("ViT-L-14", weights, purpose)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    head = nn.Linear(state["weight"].shape[1], 1)
-    head.load_state_dict(state)
+    state = read_torch(path, legacy=True)
+    weight = state.get("weight") if isinstance(state, dict) else None
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise UserError(f"{path} is no linear head")
+    head = nn.Linear(weight.shape[1], 1)
+    load_strict(head, state, str(path))
     score = _frozen(head, lambda net, features: net(F.normalize(features.float(), dim=-1)).squeeze(-1))
     name = f"LAION aesthetic v1 on {tower.name}"
     return Backbone(name, lambda frames: score(tower.run(frames)), sha256=file_sha256(path))
@@ -196,7 +200,7 @@ def raft(weights: Weights, updates: int = 20) -> Backbone:
         module = flow.raft_large(weights=flow.Raft_Large_Weights.C_T_V1)
     else:
         module = flow.raft_large(weights=None)
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        load_strict(module, read_torch(path, legacy=True), str(path))
     module.eval().requires_grad_(False)
 
     def run(first: Tensor, second: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """Runs as a user of Lightning meets them: presets and overrides, folders that never mix, an end by signal."""
 
 import os
+import resource
 import signal
+import sys
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -111,6 +114,29 @@ def test_a_run_in_the_folder_of_one_that_goes_on_is_refused(place, monkeypatch):
     assert len(refused) == 2 and not list((place / "held").glob("aborted_*"))
     assert [path.name for path in (place / "held" / "checkpoints").iterdir()] == ["last.ckpt"]
     fit(place, "held", "--ckpt_path", "last", "--trainer.max_steps", "2")
+
+
+def on_a_full_disk(place, name, arguments):
+    with (place / f"{name}.txt").open("w") as said:
+        os.dup2(said.fileno(), 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # no file may be larger
+    root = ["--trainer.default_root_dir", str(place / name), "--trainer.max_steps", "60"]
+    quiet = ["--trainer.enable_checkpointing=false", "--trainer.callbacks=[]", "--trainer.limit_val_batches=0"]
+    config = ["--config", str(place / "t.yaml"), "--trainer.enable_progress_bar=false"]
+    os._exit(main(["fit", *config, *root, *quiet, "--trainer.log_every_n_steps=1", *arguments]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+@pytest.mark.parametrize("name", ["TensorBoardLogger", "CSVLogger"])
+def test_a_logger_on_a_full_disk_is_one_line(place, name):
+    logger = [f"--trainer.logger=lightning.pytorch.loggers.{name}", f"--trainer.logger.save_dir={place / name}"]
+    run = get_context("fork").Process(target=on_a_full_disk, args=(place, name, logger))
+    run.start()
+    run.join()
+    said = (place / f"{name}.txt").read_text()
+    assert run.exitcode == 2 and "Traceback" not in said, said
+    assert f"\nvideoar: error: cannot write {place / name}: File too large" in said, said
 
 
 def test_logs_of_a_run_without_a_checkpoint_are_set_aside(place, monkeypatch):

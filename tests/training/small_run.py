@@ -1,15 +1,19 @@
 """A small but whole training run, as a program: it can be killed, and it can go on.
 
-    python small_run.py KIND FOLDER WORKERS KILL_AT
+    python small_run.py KIND FOLDER WORKERS POINT…
 
-Three runs, each in a process of its own: a whole one in FOLDER/whole, one in FOLDER/killed that ends itself with
-SIGKILL when batch KILL_AT starts, and one that goes on with the killed one. A run trains KIND (tokenizer or
-generator) for 8 batches, across an epoch's end and a stage switch. It goes on from its folder's last checkpoint if
-there is one, and at its end writes losses, weights and averaged weights to `result.pt` there.
+Runs, each in a process of its own: a whole one in FOLDER/whole, and for each POINT one in FOLDER/POINT that is killed
+there and one that goes on with it. A run trains KIND (tokenizer or generator) for 8 batches, across an epoch's end and
+a stage switch. It goes on from its folder's last checkpoint if there is one, and at its end writes losses, weights and
+averaged weights to `result.pt` there.
+
+A POINT is HOW@BATCH: `start` or `end` of the batch, the `validation` before it, or the first file written after the
+batch began: at a number of bytes, at its `fsync`, at its `replace`.
 """
 
 import logging
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -43,15 +47,34 @@ BATCHES = 8
 class Watch(Callback):
     """Writes each batch's loss down, and ends the process in the middle of the run."""
 
-    def __init__(self, kill_at: int | None) -> None:
-        self.kill_at, self.losses = kill_at, {}
+    def __init__(self, point: str | None) -> None:
+        self.how, _, batch = (point or "never@-1").partition("@")
+        self.batch, self.losses = int(batch), {}
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        if module.batches_seen == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if module.batches_seen != self.batch:
+            return
+        if self.how == "start":
+            kill()
+        elif self.how in ("fsync", "replace"):
+            setattr(os, self.how, kill)
+        elif self.how.isdigit():  # the system ends the process that writes beyond the limit
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(self.how),) * 2)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.losses[module.batches_seen - 1] = (outputs["loss"].item(), batch["path"])
+        if self.how == "end" and module.batches_seen - 1 == self.batch:
+            kill()
+
+    def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
+        if self.how == "validation" and module.batches_seen == self.batch:
+            kill()
+
+
+def kill(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_module(kind: str, folder: Path) -> TokenizerModule | GeneratorModule:
@@ -87,11 +110,11 @@ def make_data(folder: Path, workers: int) -> MixedDataModule:
     )
 
 
-def main(kind: str, folder: Path, workers: int, kill_at: int | None = None) -> None:
+def main(kind: str, folder: Path, workers: int, point: str | None = None) -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    watch = Watch(kill_at)
+    watch = Watch(point)
     # every third batch, so that a kill loses work; at a validation, which falls inside an accumulation window
     every = ModelCheckpoint(folder, save_last=True, every_n_train_steps=2 if kind == "tokenizer" else 3)
     at_validation = ModelCheckpoint(folder / "val", save_on_train_epoch_end=False, save_last=True)
@@ -129,6 +152,7 @@ def apart(*arguments: Any) -> int | None:
 if __name__ == "__main__":
     which, place, loaders = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     assert apart(which, place / "whole", loaders) == 0
-    assert apart(which, place / "killed", loaders, int(sys.argv[4])) == -signal.SIGKILL
-    assert not (place / "killed" / "result.pt").exists()
-    assert apart(which, place / "killed", loaders) == 0
+    for point in sys.argv[4:]:
+        assert apart(which, place / point, loaders, point) in (-signal.SIGKILL, -signal.SIGXFSZ), point
+        assert not (place / point / "result.pt").exists(), point
+        assert apart(which, place / point, loaders) == 0, point

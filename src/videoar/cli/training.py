@@ -6,10 +6,12 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from argparse import ArgumentError
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from videoar.cli.arguments import prepared
 from videoar.cli.keys import suggestion
 from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
-from videoar.files import only_writer, remove_partial
+from videoar.files import only_writer, remove_partial, writing
 from videoar.moved import explained
 from videoar.training.base import TrainingModule
 from videoar.training.checkpoint import newest_in
@@ -121,6 +123,15 @@ class VideoARCLI(LightningCLI):
             )
         return kwargs
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; a logger on a full or read-only disk is one line, too (each writes in its own way).
+
+        Raises:
+            UserError: the disk is full or not writable.
+        """
+        with writing(self.root), one_report_of_threads():
+            super()._run_subcommand(subcommand)
+
     def after_fit(self) -> None:
         """Say where the weights are and what to do with them."""
         folders = checkpoint_folders(self.trainer)
@@ -128,6 +139,17 @@ class VideoARCLI(LightningCLI):
         if self.trainer.is_global_zero and found is not None:
             kind = getattr(self.model, "kind", "")
             print(f"saved {found}; next: {next_command(kind, self.root, self.words, self.datamodule)}")
+
+
+@contextmanager
+def one_report_of_threads() -> Iterator[None]:
+    """Prints no traceback of a logger's thread that cannot write: the main thread raises the same error."""
+    before = threading.excepthook
+    threading.excepthook = lambda said: None if issubclass(said.exc_type, OSError) else before(said)
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _has_weights(model: Any) -> bool:
@@ -205,7 +227,7 @@ def explain(message: str) -> str:
     text = explained(text)
     keys = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     heart, _, rest = text.rpartition("Errors: - ")[2].partition(" Given value type: ")
-    heart = re.sub(r"Problem with given class_path '([^']*)': (?!Parser key)", r"\1: ", heart)
+    heart = re.sub(r"Problem with given class_path '([^']*)': (?=No module|module)", r"\1: ", heart)
     heart = re.sub(r"Problem with given class_path '[^']*': |Parser key \"[^\"]+\": ", "", heart)
     expected: list[str] = []
     other: list[str] = []

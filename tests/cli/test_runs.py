@@ -136,7 +136,7 @@ def test_a_logger_on_a_full_disk_is_one_line(place, name):
     run.join()
     said = (place / f"{name}.txt").read_text()
     assert run.exitcode == 2 and "Traceback" not in said, said
-    assert f"\nvideoar: error: cannot write {place / name}: File too large" in said, said
+    assert f"videoar: error: cannot write {place / name}: File too large" in said, said
 
 
 def test_logs_of_a_run_without_a_checkpoint_are_set_aside(place, monkeypatch):

@@ -172,11 +172,12 @@ def test_the_shipped_model(tmp_path):
         ({"condition": "bytes"}, "condition 'bytes'"),
         ({"bit_groups": 2}, "GroupedBitHead"),
         ({"order": "raster"}, "raster"),
+        ({"order": "interleaved"}, "interleaved"),
     ],
 )
 def test_what_is_not_covered_is_said(tmp_path, switches, words):
     torch.manual_seed(0)
-    coder = VideoTokenizer(TokenizerConfig(8, 8, (1, 2), res_blocks=1, norm_groups=4))
+    coder = VideoTokenizer(TokenizerConfig(8, 8, (1, 1, 2), res_blocks=1, norm_groups=4))
     network = VideoAR(GeneratorConfig(latent_dim=8, width=16, depth=1, heads=2, **switches))
     with pytest.raises(UserError, match=words):
         export_onnx(network, coder, tmp_path / "out")

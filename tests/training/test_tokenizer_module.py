@@ -7,6 +7,7 @@ import torch
 from videoar.errors import UserError
 from videoar.motion import moving_mask, moving_share
 from videoar.training import skipped
+from videoar.training.precision import check_precision
 
 
 def weights(module) -> torch.Tensor:
@@ -189,11 +190,10 @@ def test_pixels_outside_their_range_are_refused(fit, scale, match, clips, tokeni
         fit(tokenizer_module(), [batch])
 
 
-def test_float16_is_refused_before_training(fit, tokenizer_module):
-    module = tokenizer_module()
-    module.trainer = type("Trainer", (), {"precision": "16-mixed"})()
+def test_float16_is_refused_before_training():
     with pytest.raises(UserError, match="bf16-mixed"):
-        module.on_fit_start()
+        check_precision("16-mixed")
+    check_precision("bf16-mixed")
 
 
 def test_a_start_is_needed():

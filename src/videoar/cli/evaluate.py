@@ -138,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
     from videoar.evaluation.models import load_twin
     from videoar.evaluation.plan import features_for
 
+    dimensions = _dimensions(args)
     real = VideoFolder(args.real, args.split) if args.real else None
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             protocol,
             metrics=metrics,
             features=features_for(protocol, args.features, args.download) if wants_fvd else None,
-            dimensions=_dimensions(args),
+            dimensions=dimensions,
             options=_options(args, jobs.show),
         )
     report.notes = options.pairs(args.note, "--note")

@@ -75,7 +75,7 @@ def test_wrong_or_broken_weights_are_refused(tmp_path, videos, alex_weights):
         Perceptual("vgg", str(alex_weights))(*videos)
     broken = tmp_path / "broken.pth"
     broken.write_bytes(alex_weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="is truncated or no torch file"):
         Perceptual("alex", str(broken))(*videos)
 
 

@@ -138,17 +138,18 @@ def run(args: argparse.Namespace) -> int:
     from videoar.evaluation.models import load_twin
     from videoar.evaluation.plan import features_for
 
-    dimensions = _dimensions(args)
-    real = VideoFolder(args.real, args.split) if args.real else None
     metrics = args.metrics.split(",") if args.metrics else None
     wants_fvd = args.real and (metrics is None or "fvd" in metrics)
+    features = features_for(protocol, args.features, args.download) if wants_fvd else None
+    dimensions = _dimensions(args)  # what is asked is looked at before the folders are
+    real = VideoFolder(args.real, args.split) if args.real else None
     with Jobs() as jobs:
         report = evaluate(
             [load_twin(args.model)] if args.model else args.fake,
             real,
             protocol,
             metrics=metrics,
-            features=features_for(protocol, args.features, args.download) if wants_fvd else None,
+            features=features,
             dimensions=dimensions,
             options=_options(args, jobs.show),
         )

@@ -58,6 +58,17 @@ def guidance(text: str) -> str:
     return text
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declare `--model`, a generator to sample from."""
+    parser.add_argument(
+        "--model",
+        type=word,
+        default="videoar-atari",
+        metavar="PATH",
+        help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",
+    )
+
+
 def default_device() -> str:
     """cuda if there is one, else cpu."""
     import torch

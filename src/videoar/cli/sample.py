@@ -26,13 +26,7 @@ CONTEXT = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
-    add(
-        "--model",
-        type=options.word,
-        default="videoar-atari",
-        metavar="PATH",
-        help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",
-    )
+    options.add_model(parser)
     add(
         "--backend",
         choices=["torch", "onnx"],

@@ -24,8 +24,7 @@ from videoar.generator.blocks import Block, Modulation
 from videoar.generator.conditioning import Condition, NullCondition, condition_encoder, encode, pad_prefix
 from videoar.generator.config import GeneratorConfig
 from videoar.generator.head import make_head
-from videoar.generator.places import FramePlace, offset, rotation_of
-from videoar.generator.rope import video_positions
+from videoar.generator.places import FramePlace, offset, positions_of, rotation_of
 from videoar.generator.visibility import SequenceIds, dense_mask, step_mask
 from videoar.kernels.linear import Apply, packed, plain
 from videoar.pretrained import Pretrained
@@ -146,7 +145,7 @@ class VideoAR(nn.Module, Pretrained):
         x = self.embed_tokens(tokens, scales, start=self.steps(pyramid)[0].stop)
         prefix = encoded.tokens.shape[1]
         attend = self._teacher_forcing_attend(encoded, pyramid, frames, frame_keep, flex)
-        positions = self._positions(pyramid, frames, 0, tokens.device)
+        positions = positions_of(self.config, pyramid, frames, 0, tokens.device)
         x = torch.cat([encoded.tokens.to(x.dtype), offset(self.config, x, positions)], dim=1)
         rotation = rotation_of(self.config, positions, encoded, with_prefix=True)
         modulation, of_head = self._modulations(encoded)
@@ -227,7 +226,7 @@ class VideoAR(nn.Module, Pretrained):
         with_prefix, prefix = frame == 0 and inside.start == 0, condition.tokens.shape[1]
         if inside.start == 0:
             cache.begin_frame(frame)
-            positions = self._positions(pyramid, 1, frame, tokens.device)
+            positions = positions_of(self.config, pyramid, 1, frame, tokens.device)
             scales = self.scale_embedding(pyramid.scale_ids(tokens.device))
             rotation = rotation_of(self.config, positions, condition, with_prefix=False)
             cache.place = FramePlace(scales, positions, rotation)
@@ -247,11 +246,6 @@ class VideoAR(nn.Module, Pretrained):
         return self._features(x[:, prefix:] if with_prefix else x, of_head)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
-
-    def _positions(self, pyramid: ScalePyramid, frames: int, first_frame: int, device: torch.device) -> Tensor:
-        """(t, h, w) of every token of `frames` frames from `first_frame` on, [frames·length, 3]."""
-        config = self.config
-        return video_positions(pyramid, frames, first_frame, config.normalised_positions, device, config.order)
 
     def embed_tokens(self, tokens: Tensor, scales: Tensor, start: int) -> Tensor:
         """Contexts [B, n, F] → embeddings [B, n, C] (eq. 7).

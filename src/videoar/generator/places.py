@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from videoar.bits.pyramid import ScalePyramid
 from videoar.generator.conditioning import Condition
 from videoar.generator.config import GeneratorConfig
-from videoar.generator.rope import prefix_positions, rotations, sinusoids
+from videoar.generator.rope import prefix_positions, rotations, sinusoids, video_positions
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class FramePlace:
             return None
         cos, sin = self.rotation
         return cos[..., inside, :], sin[..., inside, :]
+
+
+def positions_of(
+    config: GeneratorConfig, pyramid: ScalePyramid, frames: int, first_frame: int, device: torch.device
+) -> Tensor:
+    """(t, h, w) of every token of `frames` frames from `first_frame` on, float [frames·length, 3] (eq. 7)."""
+    return video_positions(pyramid, frames, first_frame, config.normalised_positions, device, config.order)
 
 
 def offset(config: GeneratorConfig, x: Tensor, positions: Tensor) -> Tensor:

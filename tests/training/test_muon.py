@@ -111,3 +111,13 @@ def test_it_learns():
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 1e-3 * losses[0] and math.isfinite(losses[-1])
+
+
+def test_autocast_does_not_reach_the_iteration():
+    """A step that a training step makes itself runs under its autocast; in bfloat16 the powers of G blow up."""
+    torch.manual_seed(0)
+    matrix = torch.randn(32, 300) @ torch.diag(torch.logspace(0, -3, 300))
+    plain = orthogonalised(matrix)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(orthogonalised(matrix), plain)
+        assert torch.equal(orthogonalised(matrix.T), plain.T)

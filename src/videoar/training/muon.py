@@ -25,11 +25,15 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """The matrix with its singular values brought to about 1, float32, by Newton-Schulz steps.
 
     Every step is X → (A + B·XXᵀ + C·(XXᵀ)²)·X, a polynomial in the small square G = XXᵀ times X. So the steps run on G
-    alone and X is multiplied once: a kernel of 96x2592 takes a quarter of the operations.
+    alone and X is multiplied once: a kernel of 96x2592 takes a quarter of the operations. Powers of G leave bfloat16
+    within a few steps, so autocast, which is on where a training step steps the optimizer itself, does not reach here.
     """
-    x = matrix.float()
-    if x.shape[0] > x.shape[1]:
-        return orthogonalised(x.T).T
+    with torch.autocast(matrix.device.type, enabled=False):
+        wide = matrix.shape[0] <= matrix.shape[1]
+        return _orthogonalised(matrix.float()) if wide else _orthogonalised(matrix.float().T).T
+
+
+def _orthogonalised(x: Tensor) -> Tensor:
     x = x / x.norm().clamp(min=1e-12)
     gram = x @ x.T
     product = torch.eye(len(x), device=x.device)

@@ -72,7 +72,7 @@ def test_generator_stages_one_to_three(place, tmp_path, text_encoder, monkeypatc
         checkpoint = fit(config, tmp_path, tmp_path / f"stage{stage}", model, data)
         generator, tokenizer = load_models(checkpoint, ema=False)
         assert generator.config.condition == "text" and generator.config.attention == "flex"
-        assert generator.config.tokenizer_fingerprint == tokenizer.fingerprint()
+        assert generator.config.tokenizer_fingerprint == tokenizer.encoder_fingerprint()
         assert max(generator.config.size) >= resolution  # where sampling starts from is the last stage's
         weights.append(generator.blocks[0].attention.qkv.weight)
         model = {"init_from": str(checkpoint)}

@@ -205,10 +205,15 @@ class Pretrained(PyTorchModelHubMixin):
             raise UserError(f"{path} does not describe a {cls.__name__}")
         return config_from_dict(cls.config_class, values, str(path))
 
-    def fingerprint(self) -> str:
-        """Short sha256 of the weights and what they mean; models whose fingerprints agree compute the same function."""
+    def fingerprint(self, without: str = "\0") -> str:
+        """Short sha256 of the weights and what they mean; models whose fingerprints agree compute the same function.
+
+        Weights whose names begin with `without` are left out.
+        """
         digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):  # type: ignore[attr-defined]
+            if name.startswith(without):
+                continue
             digest.update(name.encode())
             digest.update(value.detach().float().contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -181,7 +181,7 @@ def test_checkpoint_needs_nothing_else(fit, clips, module, list_data, tmp_path, 
         tokenizer_dir.with_name("gone").rename(tokenizer_dir)
     assert again.network.config.class_names == NAMES and again.batches_seen == 3
     assert generator.config.size == (32, 32)
-    assert generator.config.tokenizer_fingerprint == tokenizer.fingerprint()
+    assert generator.config.tokenizer_fingerprint == tokenizer.encoder_fingerprint()
     assert torch.equal(again.network.embed.weight, trained.network.embed.weight)
     assert torch.equal(generator.embed.weight, trained.ema.weights["embed.weight"])
     own, _ = load_models(path, ema=False)

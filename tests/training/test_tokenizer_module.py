@@ -1,13 +1,21 @@
 """TokenizerModule: what its manual optimisation really does to gradients, weights and counters."""
 
+from dataclasses import replace
+
 import lightning
 import pytest
 import torch
 
+from videoar import GeneratorConfig, VideoAR
 from videoar.errors import UserError
 from videoar.motion import moving_mask, moving_share
+from videoar.sampling.pairing import check_pair
 from videoar.training import skipped
+from videoar.training.objective import TokenizerLossConfig
 from videoar.training.precision import check_precision
+from videoar.training.tokenizer_module import TokenizerModule
+
+GENERATOR = GeneratorConfig(latent_dim=8, width=32, depth=1, heads=2, num_classes=2)
 
 
 def weights(module) -> torch.Tensor:
@@ -201,6 +209,31 @@ def test_a_start_is_needed():
 
     with pytest.raises(UserError, match="init_from"):
         TokenizerModule()
+
+
+def test_a_decoder_trained_alone_leaves_the_bits_and_what_was_learned_of_them(fit, clips, tokenizer_module, tmp_path):
+    start = tokenizer_module().tokenizer
+    start.save_pretrained(tmp_path)
+    module = TokenizerModule(
+        init_from=str(tmp_path), train="decoder", losses=TokenizerLossConfig(gan=0.0, perceptual=0.0)
+    )
+    fit(module, clips(2))
+    after = module.tokenizer
+    same = {n: torch.equal(v, start.state_dict()[n]) for n, v in after.state_dict().items()}
+    assert all(held == name.startswith("encoder.") for name, held in same.items()), same
+    assert after.encoder_fingerprint() == start.encoder_fingerprint() and after.fingerprint() != start.fingerprint()
+
+    listener = VideoAR(replace(GENERATOR, tokenizer_fingerprint=start.encoder_fingerprint()))
+    check_pair(listener, after)
+    with torch.no_grad():
+        after.encoder.conv_in.bias += 1
+    with pytest.raises(UserError, match="their bits mean different things"):
+        check_pair(listener, after)
+
+
+def test_a_decoder_alone_needs_an_encoder_that_has_learned():
+    with pytest.raises(UserError, match="`decoder` with an `init_from`"):
+        TokenizerModule("debug", train="decoder")
 
 
 def test_validation_measures_moving_pixels_by_class(list_data, clips, tokenizer_module, tmp_path):

@@ -73,7 +73,7 @@ class GeneratorConfig:
     size: tuple[int, int] = (128, 128)
     """(height, width) in pixels that training ended with: the default of sampling. No weight depends on it."""
     tokenizer_fingerprint: str = ""
-    """Which tokenizer's bits this model speaks; empty = not trained yet."""
+    """Whose bits this model speaks: the fingerprint of the tokenizer's encoder; empty = not trained yet."""
 
     def __post_init__(self) -> None:
         whole = {

@@ -10,7 +10,7 @@ from videoar.errors import UserError
 from videoar.generator.model import VideoAR
 from videoar.tokenizer.model import VideoTokenizer
 
-_known: WeakKeyDictionary[VideoTokenizer, tuple[list[tuple[int, int]], str]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[VideoTokenizer, tuple[list[tuple[int, int]], tuple[str, str]]] = WeakKeyDictionary()
 
 
 def check_pair(generator: VideoAR, tokenizer: VideoTokenizer) -> None:
@@ -20,26 +20,29 @@ def check_pair(generator: VideoAR, tokenizer: VideoTokenizer) -> None:
     their number of bits.
 
     Raises:
-        UserError: another number of bits, or another fingerprint than the one the generator was trained with.
+        UserError: another number of bits, or another encoder than the one whose bits the generator was trained with.
     """
     own, other = generator.config.latent_dim, tokenizer.config.latent_dim
     if own != other:
         raise UserError(f"the generator speaks {own} bits a token, the tokenizer {other}: they do not belong together")
     expected = generator.config.tokenizer_fingerprint
     rounded = next(tokenizer.parameters()).dtype in (torch.bfloat16, torch.float16)
-    if expected and not rounded and expected != (found := _fingerprint(tokenizer)):
+    if expected and not rounded and expected not in (found := bits_of(tokenizer)):
         raise UserError(
-            f"the generator was trained with tokenizer {expected}, this one is {found}: "
+            f"the generator was trained with tokenizer {expected}, this one is {found[0]}: "
             "their bits mean different things"
         )
 
 
-def _fingerprint(tokenizer: VideoTokenizer) -> str:
-    """The tokenizer's fingerprint; hashing takes a second a gigabyte, so only once for weights that do not change."""
+def bits_of(tokenizer: VideoTokenizer) -> tuple[str, str]:
+    """What generators and latents call the tokenizer whose bits they speak: its encoder's fingerprint, once its own.
+
+    Hashing takes a second a gigabyte, so it is done only once for weights that do not change.
+    """
     weights = list(tokenizer.parameters())
     if any(weight.is_inference() for weight in weights):  # these do not say whether they have changed
-        return tokenizer.fingerprint()
+        return tokenizer.encoder_fingerprint(), tokenizer.fingerprint()
     state = [(weight.data_ptr(), weight._version) for weight in weights]
     if tokenizer not in _known or _known[tokenizer][0] != state:
-        _known[tokenizer] = state, tokenizer.fingerprint()
+        _known[tokenizer] = state, (tokenizer.encoder_fingerprint(), tokenizer.fingerprint())
     return _known[tokenizer][1]

@@ -48,6 +48,10 @@ class VideoTokenizer(nn.Module, Pretrained):
         self.decoder = Decoder(config)
         self.to(memory_format=CHANNELS_LAST)
 
+    def encoder_fingerprint(self) -> str:
+        """The fingerprint of what decides the bits; a decoder that is trained on against a held encoder keeps it."""
+        return self.fingerprint(without="decoder.")
+
     def encode(self, video: Tensor) -> Tensor:
         """Video [B, 3, T, H, W] in [-1, 1] → latent [B, D, T', h, w], not yet quantised.
 

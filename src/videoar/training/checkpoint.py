@@ -155,7 +155,7 @@ def export(
         if _kind(content, str(checkpoint)) == "generator":
             generator, tokenizer = load_models(checkpoint, ema)
             tokenizer.to(dtype).save_pretrained(folder / "tokenizer", max_shard_size)
-            generator.config.tokenizer_fingerprint = tokenizer.fingerprint()
+            generator.config.tokenizer_fingerprint = tokenizer.encoder_fingerprint()
             generator.to(dtype).save_pretrained(folder / "generator", max_shard_size)
         else:
             tokenizer_from(content, str(checkpoint), ema).to(dtype).save_pretrained(folder, max_shard_size)

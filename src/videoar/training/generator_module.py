@@ -20,7 +20,7 @@ from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.generator.visibility import draw_frame_keep
 from videoar.losses.bitwise import bitwise_loss
 from videoar.randomness import seeded_weights
-from videoar.sampling.pairing import check_pair
+from videoar.sampling.pairing import bits_of, check_pair
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule
 from videoar.training.checkpoint import load_models, load_tokenizer, pack_tokenizer, tokenizer_from
@@ -139,7 +139,7 @@ class GeneratorModule(TrainingModule):
         if check_condition is not None and self.trainer.state.fn == "fit":
             check_condition(config.condition)
         if self._frozen:
-            config = replace(config, tokenizer_fingerprint=self._frozen[0].fingerprint())
+            config = replace(config, tokenizer_fingerprint=self._frozen[0].encoder_fingerprint())
         with seeded_weights():
             self.generator = VideoAR(config)
         if earlier is not None:
@@ -237,11 +237,11 @@ class GeneratorModule(TrainingModule):
         """Cached latents must be of this tokenizer; looked up in the files of the first batch."""
         if self._origin_checked:
             return
-        own = self.tokenizer.fingerprint()
+        own = bits_of(self.tokenizer)
         for path in paths:
             maker = latent_tokenizer(path) if Path(path).is_file() else ""
-            if maker and maker != own:
-                raise UserError(f"{path} was written by tokenizer {maker}, this one is {own}")
+            if maker and maker not in own:
+                raise UserError(f"{path} was written by tokenizer {maker}, this one is {own[0]}")
         self._origin_checked = True
 
     def _condition(self, batch: dict[str, Any], drop: float, rng: torch.Generator | None) -> Condition:

@@ -36,6 +36,7 @@ class TokenizerModule(TrainingModule):
 
     Args:
         tokenizer: a preset's name or a full configuration; None: that of `init_from`.
+        train: `all`, or the `decoder` alone: the encoder keeps its bits, so latents and generators stay valid.
         init_from: exported folder or checkpoint of a tokenizer to start from, e.g. an inflated Infinity
             tokenizer or the image stage of one's own.
         losses, discriminator, optim, discriminator_optim, loop: see their classes.
@@ -53,6 +54,7 @@ class TokenizerModule(TrainingModule):
         self,
         tokenizer: TokenizerConfig | str | None = None,
         init_from: str | None = None,
+        train: Literal["all", "decoder"] = "all",
         losses: TokenizerLossConfig | None = None,
         discriminator: DiscriminatorConfig | None = None,
         optim: OptimConfig | None = None,
@@ -62,6 +64,8 @@ class TokenizerModule(TrainingModule):
         stored: Literal["latent", "bits"] = "latent",
     ) -> None:
         super().__init__(loop)
+        if train not in ("all", "decoder") or (train == "decoder" and init_from is None):
+            raise UserError(f"train is `all`, or `decoder` with an `init_from`; got {train!r} and {init_from!r}")
         self.losses = from_plain(TokenizerLossConfig, losses)
         self.optim = from_plain(OptimConfig, optim)
         self.discriminator_optim = from_plain(OptimConfig, discriminator_optim)
@@ -69,6 +73,7 @@ class TokenizerModule(TrainingModule):
         with seeded_weights():
             self.tokenizer = _make_tokenizer(tokenizer, init_from)
             self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
+        self.tokenizer.encoder.requires_grad_(train == "all")
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
         self.objective = TokenizerObjective(self.losses, self.tokenizer.config.latent_dim)
         self.latents_dir, self.stored, self._predicted_frames = latents_dir, stored, 0
@@ -224,7 +229,7 @@ class TokenizerModule(TrainingModule):
         if self.latents_dir is None:
             raise UserError("predict writes latents: give model.latents_dir, the folder to write them to")
         # of the averaged weights, which are in place now
-        self._latents = LatentFolder(self.latents_dir, self.tokenizer.fingerprint())
+        self._latents = LatentFolder(self.latents_dir, self.tokenizer.encoder_fingerprint())
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Write the latent (or bits) of every clip into the latents' folder."""

@@ -36,10 +36,13 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 def _orthogonalised(x: Tensor) -> Tensor:
     x = x / x.norm().clamp(min=1e-12)
     gram = x @ x.T
-    product = torch.eye(len(x), device=x.device)
-    for _ in range(STEPS):
-        factor = A * torch.eye(len(x), device=x.device) + torch.addmm(gram, gram, gram, beta=B, alpha=C)
-        product, gram = factor @ product, factor @ gram @ factor
+    unit = torch.eye(len(x), device=x.device)
+    product = A * unit + torch.addmm(gram, gram, gram, beta=B, alpha=C)
+    factor = product
+    for _ in range(STEPS - 1):
+        gram = factor @ gram @ factor
+        factor = A * unit + torch.addmm(gram, gram, gram, beta=B, alpha=C)
+        product = factor @ product
     return product @ x
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from videoar import GeneratorConfig, TokenizerConfig, VideoAR, VideoTokenizer
+from videoar import GeneratorConfig, ScalePyramid, TokenizerConfig, VideoAR, VideoTokenizer
 from videoar.errors import UserError
 from videoar.weights import SUMS, check_values, fitted
 
@@ -125,6 +125,34 @@ def test_a_view_that_states_more_than_the_file_holds_is_refused(little_memory):
         fitted(VideoAR, config, state, "a stranger's file")
     with pytest.raises(UserError, match="no plain tensor"):
         check_values({"weight": torch.zeros(2, device="meta")}, "a stranger's file")
+
+
+@pytest.mark.parametrize("switches", [{}, {"bit_groups": 4}, {"order": "interleaved"}, {"order": "raster"}])
+@torch.no_grad()
+def test_a_loaded_model_is_the_saved_one_bit_for_bit(tmp_path, monkeypatch, switches):
+    """Memory that loading leaves as it was would be NaN here."""
+    config = GeneratorConfig(latent_dim=8, width=16, depth=1, heads=2, num_classes=3, **switches)
+    saved = VideoAR(config).eval()
+    saved.save_pretrained(tmp_path)
+    empty_like = torch.empty_like
+    empty = lambda *args, **how: empty_like(*args, **how).fill_(float("nan"))  # noqa: E731
+    monkeypatch.setattr(torch, "empty_like", empty)  # what `to_empty` calls
+    loaded = VideoAR.from_pretrained(tmp_path)
+    monkeypatch.undo()
+    pyramid = ScalePyramid(((2, 2),)) if config.order == "raster" else ScalePyramid(((1, 1), (2, 2)))
+    lesson = saved.lesson(torch.randn(1, 8, 2, 2, 2), pyramid)
+    logits = [model(lesson.tokens, [0], pyramid, 2, bits=lesson.targets) for model in (saved, loaded)]
+    assert torch.equal(*logits)
+
+
+def test_a_network_with_a_buffer_that_no_file_holds_is_refused():
+    class Masked(torch.nn.Linear):
+        def __init__(self, width):
+            super().__init__(width, width)
+            self.register_buffer("mask", torch.ones(width), persistent=False)
+
+    with pytest.raises(TypeError, match="Masked has buffers that no file holds: mask"):
+        fitted(Masked, 2, torch.nn.Linear(2, 2).state_dict(), "a file")
 
 
 def test_building_from_weights_draws_nothing_random(folder):

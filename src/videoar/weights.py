@@ -34,6 +34,7 @@ def fitted(network: Callable[[Any], Network], config: Any, state: Mapping[str, A
 
     Raises:
         UserError: a configuration no network can be built from, weights that do not fit it, or that are not finite.
+        TypeError: a network with buffers that no file holds, which would be left as the memory happened to be.
     """
     try:
         with torch.device("meta"):
@@ -42,6 +43,8 @@ def fitted(network: Callable[[Any], Network], config: Any, state: Mapping[str, A
         raise
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{source}: no network has this configuration: {error}") from error
+    if unsaved := sorted({name for name, _ in model.named_buffers()} - model.state_dict().keys()):
+        raise TypeError(f"{type(model).__name__} has buffers that no file holds: {', '.join(unsaved)}; compute them")
     check_fit(model, state, source)
     model.to_empty(device="cpu")
     model.load_state_dict(state)

@@ -59,8 +59,6 @@ class GroupedBitHead(nn.Module):
         width: C. bits: D, a multiple of groups. groups: G. hidden: M, hidden width of a group.
     """
 
-    mask: Tensor
-
     def __init__(self, width: int, bits: int, groups: int, hidden: int) -> None:
         super().__init__()
         size, self.bits = bits // groups, bits
@@ -69,16 +67,24 @@ class GroupedBitHead(nn.Module):
         self.read = nn.Linear(width, bits + groups * hidden)
         self.told = nn.Linear(bits, bits + groups * hidden, bias=False)
         self.write = nn.Parameter(torch.randn(groups, hidden, size) * 0.02)
-        earlier = torch.arange(groups)[:, None] > torch.arange(bits) // size  # [G, D]
-        rows = torch.cat([earlier.repeat_interleave(size, 0), earlier.repeat_interleave(hidden, 0)])
-        self.register_buffer("mask", rows.float(), persistent=False)
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
         if bits is None:
             raise ValueError("a head in groups needs the true bits of every token: forward(…, bits=lesson.targets)")
-        state = self.read(x) + F.linear(_signs(bits, x.dtype), self.told.weight * self.mask)
+        weight = self.told.weight
+        state = self.read(x) + F.linear(_signs(bits, x.dtype), weight * self.mask(weight.device))
         direct, hidden = state[..., : self.bits], F.silu(state[..., self.bits :]).unflatten(-1, (len(self.parts), -1))
         return direct + torch.einsum("...gm,gmd->...gd", hidden, self.write).flatten(-2)
+
+    def mask(self, device: torch.device) -> Tensor:
+        """Which bits each row of `told` may read, bool [D + G·M, D]: those of the groups before its own.
+
+        Computed at each call: a buffer that no file holds would be left empty by loading.
+        """
+        groups = torch.arange(len(self.parts), device=device)
+        earlier = groups[:, None] > groups.repeat_interleave(self.bits // len(groups))  # [G, D]
+        sizes = self.bits // len(groups), (self.told.out_features - self.bits) // len(groups)
+        return torch.cat([earlier.repeat_interleave(size, 0) for size in sizes])
 
     def begin(self, x: Tensor) -> Tensor:
         return self.read(x)

@@ -4,8 +4,12 @@ import lightning
 import pytest
 import torch
 from fake_gpu import TOKENIZER, OnFakeGPU, batches, moved
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
+from videoar.callbacks.flip_schedule import FlipSchedule
+from videoar.callbacks.health import HealthMonitor
+from videoar.callbacks.progress import LineProgress, RunProgress
 from videoar.callbacks.stage_switch import StageSwitch
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.tokenizer.discriminator import DiscriminatorConfig
@@ -14,37 +18,34 @@ from videoar.training.generator_module import GeneratorModule, TeachingConfig
 from videoar.training.objective import TokenizerLossConfig
 from videoar.training.tokenizer_module import TokenizerModule
 
-STEPS = 2
+STEPS = 4
 
 
 class Waits(lightning.Callback):
-    """What the host waited for in each training step, from its batch's start to its end."""
+    """What the host waited for in each training step, until the next one begins."""
 
     def __init__(self, gpu):
         self.gpu, self.steps = gpu, []
 
     def on_train_batch_start(self, *_):
-        self.gpu.waits.clear()
-
-    def on_train_batch_end(self, *_):
-        self.steps.append(list(self.gpu.waits))
+        self.steps.append([])
+        self.gpu.waits = self.steps[-1]
 
 
-def train(gpu, module, data, tmp_path):
+def train(gpu, module, data, tmp_path, callbacks=(), **options):
     """What the host waited for in each step."""
     waits = Waits(gpu)
+    options = {"log_every_n_steps": 0, "logger": False, "enable_progress_bar": False} | options
     trainer = lightning.Trainer(
         strategy=OnFakeGPU(),
-        callbacks=[StageSwitch(), waits],
+        callbacks=[waits, StageSwitch(), *callbacks],
         max_steps=STEPS,
-        log_every_n_steps=0,  # a logged value is read by the host, whichever way
         limit_val_batches=0,
-        logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=tmp_path,
+        **options,
     )
     trainer.fit(module, DataLoader(data, batch_size=None))
     assert trainer.global_step == STEPS == module.ema.updates
@@ -53,27 +54,72 @@ def train(gpu, module, data, tmp_path):
     return waits.steps
 
 
-@pytest.mark.parametrize("losses", [{"gan": 0.0}, {"adaptive_gan": True, "lecam": 0.1, "r1": 1.0, "r1_every": 2}])
-def test_tokenizer_steps_never_wait_for_the_device(gpu, losses, tmp_path):
+def tokenizer_module(**losses):
+    """On the fake GPU, as it is inside the block."""
     module = TokenizerModule(
         TOKENIZER,
         losses=TokenizerLossConfig(perceptual_net="multiscale_gradient", partial_scales=0.5, **losses),
         discriminator=DiscriminatorConfig(channels=4, layers=2, temporal_layers=1),
     )
-    with gpu() as it:
-        steps = train(it, moved(module), batches(STEPS), tmp_path)
-    assert steps == [[]] * STEPS
+    return lambda: moved(module)
 
 
-@pytest.mark.parametrize(("condition", "pixels"), [("class", True), ("bytes", False)])
-def test_generator_steps_never_wait_for_the_device(gpu, condition, pixels, tmp_path):
+def generator_module(condition="class", **config):
+    """On the fake GPU, with its tokenizer."""
     module = GeneratorModule(
-        GeneratorConfig(latent_dim=8, width=32, depth=2, heads=2, num_classes=2, condition=condition),
+        GeneratorConfig(latent_dim=8, width=32, depth=2, heads=2, num_classes=2, condition=condition, **config),
         teaching=TeachingConfig(frame_mask=0.1, scale_weights=[1.0, 2.0, 1.0, 1.0, 1.0, 1.0]),
     )
     module.generator, tokenizer = VideoAR(module._wanted), VideoTokenizer(TOKENIZER)
     module._origin_checked = True
-    with gpu() as it:
+
+    def on_device():
         module._adopt(moved(tokenizer))
-        steps = train(it, moved(module), batches(STEPS, pixels), tmp_path)
+        return moved(module)
+
+    return on_device
+
+
+@pytest.mark.parametrize("losses", [{"gan": 0.0}, {"adaptive_gan": True, "lecam": 0.1, "r1": 1.0, "r1_every": 2}])
+def test_tokenizer_steps_never_wait_for_the_device(gpu, losses, tmp_path):
+    make = tokenizer_module(**losses)
+    with gpu() as it:
+        steps = train(it, make(), batches(STEPS), tmp_path)
     assert steps == [[]] * STEPS
+
+
+@pytest.mark.parametrize(("condition", "pixels"), [("class", True), ("class", False), ("bytes", True), ("none", False)])
+def test_generator_steps_never_wait_for_the_device(gpu, condition, pixels, tmp_path):
+    make = generator_module(condition)
+    with gpu() as it:
+        steps = train(it, make(), batches(STEPS, pixels), tmp_path)
+    assert steps == [[]] * STEPS
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_steps_on_prompts_whose_features_are_known_never_wait(gpu, pixels, tmp_path):
+    make = generator_module("text", text_encoder="none is asked", text_features=24)
+    with gpu() as it:
+        module = make()
+        module.network.encode_condition.text._memory = {"a ball": torch.zeros(3, 24), " ": torch.zeros(1, 24)}
+        steps = train(it, module, batches(STEPS, pixels), tmp_path)
+    assert steps == [[]] * STEPS
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+@pytest.mark.parametrize("bar", [RunProgress, LineProgress])
+def test_where_loggers_are_shown_figures_the_host_waits_once(gpu, kind, bar, tmp_path, monkeypatch, capfd):
+    """Not once a figure, and not again in later batches, whose progress bar shows the last ones."""
+    make = tokenizer_module(r1=1.0, r1_every=2) if kind == "tokenizer" else generator_module()
+    callbacks = [bar(), HealthMonitor(every=1)] + ([FlipSchedule(last_batch=3)] if kind == "generator" else [])
+    monkeypatch.setattr("videoar.training.reporting.LOOK", 2)
+    with gpu() as it:
+        logger = CSVLogger(tmp_path)
+        options = {"logger": logger, "log_every_n_steps": 2, "enable_progress_bar": True}
+        steps = train(it, make(), batches(STEPS), tmp_path, callbacks, **options)
+    assert [[kind for kind, _ in waits] for waits in steps] == [[], ["fetch"], [], ["fetch"]], steps
+    logged = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    expected = {"train/loss", "train/lr", "train/grad_norm", "train/skipped_steps", "curriculum/unlabelled_share"}
+    expected |= {"train/flip_p_max"} if kind == "generator" else {"train/psnr", "train/discriminator"}
+    assert expected <= set(logged[0].split(",")) and len(logged) == 3
+    assert "loss" in "".join(capfd.readouterr())

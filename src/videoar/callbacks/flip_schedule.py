@@ -53,7 +53,8 @@ class FlipSchedule(Callback):
         seen = int(pl_module.batches_seen)  # type: ignore[arg-type]
         self.p_max = ramp(seen, self.first_batch, self.last_batch, self.start, self.end)
         pl_module.corruption.p_max = self.p_max  # type: ignore[union-attr]
-        pl_module.log("train/flip_p_max", self.p_max)
+        if pl_module.logs_now:
+            pl_module.figures["train/flip_p_max"] = self.p_max  # type: ignore[operator,index]
 
     def state_dict(self) -> dict[str, Any]:
         return {"p_max": self.p_max}

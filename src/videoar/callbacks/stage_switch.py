@@ -35,7 +35,7 @@ class StageSwitch(Callback):
             self.stage, self.counts = stage, dict.fromkeys(self.counts, 0)
         self._count(batch)
         if pl_module.logs_now:
-            pl_module.log_dict({f"curriculum/{name}": float(value) for name, value in self._report(batch).items()})
+            pl_module.figures |= {f"curriculum/{name}": value for name, value in self._report(batch).items()}
 
     def _past(self) -> str:
         """What the stage that ends has held."""

@@ -135,5 +135,5 @@ class VBenchMetrics(Callback):
         scalars = {f"vbench/{key}": value for key, value in values.items()}
         exact = {key: normalise(key, value) for key, value in values.items() if "@" not in key}
         scalars |= {f"vbench_normalised/{key}": value for key, value in exact.items()}
-        module.log_dict(scalars)
+        module.show(scalars)
         append_line(trainer, "vbench.jsonl", {"batches_seen": int(module.batches_seen), "raw": values})

@@ -148,8 +148,7 @@ class VideoMetrics(Callback):
         if self.moving is not None:
             values |= self.moving.compute().scalars("moving_ratio")
         scalars = {name: float(value) for name, value in values.items()}
-        for name, value in scalars.items():
-            module.log(f"{split}/{name}", value, rank_zero_only=False)
+        module.show({f"{split}/{name}": value for name, value in scalars.items()})
         append_line(trainer, "video_metrics.jsonl", {"values": scalars, "card": self._card(trainer, module, split)})
 
     def _card(self, trainer: Trainer, module: Any, split: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -29,12 +29,10 @@ from videoar.training.ema import EMA, gathered, placed_like
 from videoar.training.optim import OptimConfig, batches_of, clip_gradients, numbered_by_place, set_lr
 from videoar.training.plain import from_plain, plain
 from videoar.training.schedulers import own_schedulers, remember_shares, step_schedulers
+from videoar.training.reporting import ReportingModule
 from videoar.training.skipped import SkippedSteps
 from videoar.training.trainer_options import check_trainer
 from videoar.weights import check_values
-
-LOOK = 50
-"""Batches between two looks at the count of skipped steps on an accelerator, whose host would have to wait for it."""
 
 
 @dataclass
@@ -61,7 +59,7 @@ class LoopConfig:
             raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
 
 
-class TrainingModule(LightningModule):
+class TrainingModule(ReportingModule):
     """Base of TokenizerModule and GeneratorModule. Subclasses name their main network and what kind they are."""
 
     kind: ClassVar[Literal["tokenizer", "generator"]]
@@ -71,9 +69,6 @@ class TrainingModule(LightningModule):
         self.automatic_optimization = False
         self.loop = from_plain(LoopConfig, loop)
         self.ema = EMA(self.loop.ema_decay)
-        self.batches_seen = 0
-        self.skipped = SkippedSteps()
-        self._norm: Tensor | None = None  # of the main network's last gradient, before clipping
         self._open_gradients: dict[str, Tensor] = {}
 
     @property
@@ -96,9 +91,6 @@ class TrainingModule(LightningModule):
         """Backward; at the end of the accumulation window also clip, check and step.
 
         A step whose gradients are not finite changes no weight; it is counted and logged.
-
-        Raises:
-            UserError: too many steps of one network in a row were skipped.
         """
         size, last = self.window(batch_idx)
         with self._reducing(last):
@@ -113,8 +105,6 @@ class TrainingModule(LightningModule):
         self._step(name, optimizer, norm.isfinite())
         step_schedulers(own, "step", self.global_step)
         optimizer.zero_grad()
-        if self.device.type == "cpu" or (self.batches_seen + 1) % LOOK < self.loop.accumulate:
-            self.skipped.look(name, self.batches_seen)
 
     @contextmanager
     def _reducing(self, last: bool) -> Iterator[None]:
@@ -156,29 +146,6 @@ class TrainingModule(LightningModule):
     def mean_over_ranks(self, x: Tensor) -> Tensor:
         """The mean of a detached tensor over all ranks."""
         return self.trainer.strategy.reduce(x.detach().clone(), reduce_op="mean") if self._trainer else x
-
-    # ---- logging ----------------------------------------------------------------------------------------------
-
-    @property
-    def logs_now(self) -> bool:
-        """Whether the loggers are shown this training batch (`log_every_n_steps`); on others nothing is computed."""
-        connector = self.trainer._logger_connector  # no public name says it
-        return bool(connector.should_update_logs or self.trainer.fast_dev_run)  # type: ignore[attr-defined]
-
-    def log_scalars(self, split: str, values: dict[str, Any], batch_size: int, prog_bar: tuple[str, ...] = ()) -> None:
-        """Log `split/name` for every value; outside training the mean over batches and ranks."""
-        for name, value in values.items():
-            value = value.detach() if isinstance(value, Tensor) else value
-            across_ranks = split != "train"
-            shown = name in prog_bar
-            self.log(f"{split}/{name}", value, prog_bar=shown, batch_size=batch_size, sync_dist=across_ranks)
-
-    def log_step(self, optimizer: Optimizer) -> None:
-        """Log what happened to the weights: learning rate, last gradient norm before clipping, skipped steps so far."""
-        values = {"lr": optimizer.param_groups[0]["lr"], "skipped_steps": float(sum(self.skipped.in_all.values()))}
-        if self._norm is not None:
-            values["grad_norm"] = self._norm
-        self.log_scalars("train", values, 1)
 
     # ---- Lightning's hooks ------------------------------------------------------------------------------------
 

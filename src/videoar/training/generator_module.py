@@ -206,10 +206,7 @@ class GeneratorModule(TrainingModule):
         loss = sum(extra.values(), result.loss)
         optimizer: Any = self.optimizers()
         self.descend("generator", loss, self.network, optimizer, self.optim, batch_idx)
-        if self.logs_now:
-            self.log_scalars("train", loss_report(result) | extra, B, prog_bar=("loss", "accuracy"))
-            self.log_step(optimizer)
-        self.batches_seen += 1
+        self.end_step(optimizer, lambda: loss_report(result) | extra, prog_bar=("loss", "accuracy"))
         return {"loss": loss.detach()}
 
     def extra_terms(self, logits: Tensor, lesson: TeacherForcing, batch: dict[str, Any]) -> dict[str, Tensor]:

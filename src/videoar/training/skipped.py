@@ -33,17 +33,25 @@ class SkippedSteps:
         counts[1] *= ~finite  # in a row
 
     @property
+    def counts(self) -> dict[str, Tensor]:
+        """Of each network [skipped in all, in a row], where they were counted."""
+        return dict(self._counts)
+
+    @property
     def in_all(self) -> dict[str, int]:
         """Skipped steps of each network that has any; waits for the device."""
         return {name: int(counts[0]) for name, counts in self._counts.items() if counts[0] > 0}
 
-    def look(self, name: str, batch: int) -> None:
-        """Warn of new ones, at training batch number `batch`; waits for the device.
+    def look(self, name: str, counts: Tensor, batch: int) -> None:
+        """Warn of new ones, at training batch number `batch`.
+
+        Args:
+            counts: those of the network, on the CPU.
 
         Raises:
             UserError: MAX_SKIPPED steps of the network in a row were skipped.
         """
-        in_all, in_a_row = self._counts[name].tolist()
+        in_all, in_a_row = (int(count) for count in counts)
         if in_all > self._warned.get(name, 0):
             said = "batch %d: gradients of the %s were not finite, %d steps skipped so far"
             log.warning(said, batch, name, in_all)

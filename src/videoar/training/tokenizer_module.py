@@ -138,11 +138,10 @@ class TokenizerModule(TrainingModule):
             self.descend("discriminator", loss_d, critic, critic_step, self.discriminator_optim, batch_idx)
             played = {**terms_d, **logits, "weight_gan": weights["gan"]}
 
-        if self.logs_now:
-            report = {"loss": loss, **terms, **played, **reconstruction_report(rebuilt, video), **bits_report(codes)}
-            self.log_scalars("train", report, len(video), prog_bar=("loss", "psnr"))
-            self.log_step(main_step)
-        self.batches_seen += 1
+        def report() -> dict[str, Any]:
+            return {"loss": loss, **terms, **played, **reconstruction_report(rebuilt, video), **bits_report(codes)}
+
+        self.end_step(main_step, report, prog_bar=("loss", "psnr"))
         return {"loss": loss.detach()}
 
     def extra_terms(self, video: Tensor, rebuilt: Tensor, latent: Tensor, codes: Quantized) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.plugins import MixedPrecision
@@ -26,12 +27,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
 
+from videoar.callbacks.stage_switch import StageSwitch
 from videoar.generator.model import _ids
 from videoar.tokenizer.model import TokenizerConfig
 
 aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)
+STEPS = 4
 TOKENIZER = TokenizerConfig(latent_dim=8, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
 
 
@@ -171,3 +175,38 @@ def batches(count: int, pixels: bool = True) -> list[dict[str, Any]]:
         if isinstance(value, torch.Tensor):
             value.pinned = True  # as a loader's batches are
     return [batch] * count
+
+
+class Waits(lightning.Callback):
+    """What the host waited for in each training step, until the next one begins."""
+
+    def __init__(self, gpu):
+        self.gpu, self.steps = gpu, []
+
+    def on_train_batch_start(self, *_):
+        self.steps.append([])
+        self.gpu.waits = self.steps[-1]
+
+
+def train(
+    gpu: FakeGPU, module: Any, data: Any, folder: Path, callbacks: Any = (), **options: Any
+) -> list[list[tuple[str, str]]]:
+    """What the host waited for in each of STEPS training steps."""
+    waits = Waits(gpu)
+    options = {"log_every_n_steps": 0, "logger": False, "enable_progress_bar": False} | options
+    trainer = lightning.Trainer(
+        strategy=OnFakeGPU(),
+        callbacks=[waits, StageSwitch(), *callbacks],
+        max_steps=STEPS,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        **options,
+    )
+    trainer.fit(module, DataLoader(data, batch_size=None))
+    assert trainer.global_step == STEPS == module.ema.updates
+    assert all(p.is_cuda and p.dtype == torch.float32 for p in module.network.parameters())
+    assert all(average.is_cuda for average in module.ema.weights.values())
+    return waits.steps

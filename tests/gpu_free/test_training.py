@@ -1,57 +1,19 @@
 """Training steps of both modules on the fake GPU, in a real Trainer: devices, and what the host waits for."""
 
-import lightning
 import pytest
 import torch
-from fake_gpu import TOKENIZER, OnFakeGPU, batches, moved
+from fake_gpu import STEPS, TOKENIZER, batches, moved, train
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
 
 from videoar.callbacks.flip_schedule import FlipSchedule
 from videoar.callbacks.health import HealthMonitor
 from videoar.callbacks.progress import LineProgress, RunProgress
-from videoar.callbacks.stage_switch import StageSwitch
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.tokenizer.discriminator import DiscriminatorConfig
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.generator_module import GeneratorModule, TeachingConfig
 from videoar.training.objective import TokenizerLossConfig
 from videoar.training.tokenizer_module import TokenizerModule
-
-STEPS = 4
-
-
-class Waits(lightning.Callback):
-    """What the host waited for in each training step, until the next one begins."""
-
-    def __init__(self, gpu):
-        self.gpu, self.steps = gpu, []
-
-    def on_train_batch_start(self, *_):
-        self.steps.append([])
-        self.gpu.waits = self.steps[-1]
-
-
-def train(gpu, module, data, tmp_path, callbacks=(), **options):
-    """What the host waited for in each step."""
-    waits = Waits(gpu)
-    options = {"log_every_n_steps": 0, "logger": False, "enable_progress_bar": False} | options
-    trainer = lightning.Trainer(
-        strategy=OnFakeGPU(),
-        callbacks=[waits, StageSwitch(), *callbacks],
-        max_steps=STEPS,
-        limit_val_batches=0,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=tmp_path,
-        **options,
-    )
-    trainer.fit(module, DataLoader(data, batch_size=None))
-    assert trainer.global_step == STEPS == module.ema.updates
-    assert all(p.is_cuda and p.dtype == torch.float32 for p in module.network.parameters())
-    assert all(average.is_cuda for average in module.ema.weights.values())
-    return waits.steps
 
 
 def tokenizer_module(**losses):

@@ -35,7 +35,8 @@ class StageSwitch(Callback):
             self.stage, self.counts = stage, dict.fromkeys(self.counts, 0)
         self._count(batch)
         if pl_module.logs_now:
-            pl_module.figures |= {f"curriculum/{name}": value for name, value in self._report(batch).items()}
+            figures = {f"curriculum/{name}": value for name, value in self._report(batch).items()}
+            pl_module.figures |= figures  # type: ignore[operator,assignment]
 
     def _past(self) -> str:
         """What the stage that ends has held."""

@@ -32,7 +32,7 @@ def check_video(video: Tensor, name: str = "video") -> Tensor:
         raise ValueError(f"{name} is {video.dtype}, expected floats in [-1, 1] (bytes: x / 127.5 - 1)")
     if video.numel() == 0:
         raise ValueError(f"{name} is empty: shape {tuple(video.shape)}")
-    low, high = (float(v) for v in torch.aminmax(video.detach().float()))
+    low, high = (float(v) for v in torch.stack(torch.aminmax(video.detach().float())).cpu())  # the host waits once
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name} has values that are not finite")
     if low < -1 - TOLERANCE or high > 1 + TOLERANCE:

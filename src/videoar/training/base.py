@@ -28,8 +28,8 @@ from videoar.training.checkpoint_io import save_when_due
 from videoar.training.ema import EMA, gathered, placed_like
 from videoar.training.optim import OptimConfig, batches_of, clip_gradients, numbered_by_place, set_lr
 from videoar.training.plain import from_plain, plain
-from videoar.training.schedulers import own_schedulers, remember_shares, step_schedulers
 from videoar.training.reporting import ReportingModule
+from videoar.training.schedulers import own_schedulers, remember_shares, step_schedulers
 from videoar.training.skipped import SkippedSteps
 from videoar.training.trainer_options import check_trainer
 from videoar.weights import check_values

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videoar.errors import UserError
+from videoar.kernels.transfer import sent
 from videoar.metrics.features.base import file_sha256, weights_sha256
 from videoar.metrics.vbench.base import Backbone
 from videoar.weights import load_strict, read_torch
@@ -72,8 +73,8 @@ def _frozen(
 
 
 def _scaled(frames: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    shape = (1, 3, 1, 1)
-    return (frames / 255 - frames.new_tensor(mean).view(shape)) / frames.new_tensor(std).view(shape)
+    centre, spread = sent(torch.tensor([mean, std]), frames.device).to(frames.dtype)[..., None, None]
+    return (frames / 255 - centre) / spread
 
 
 def clip_pixels(frames: Tensor, size: int = 224) -> Tensor:

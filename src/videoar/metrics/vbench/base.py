@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,15 +71,15 @@ class VBenchDimension(Metric):
         return self.backbone
 
     @abstractmethod
-    def score(self, frames: Tensor, fps: float) -> tuple[float, float]:
-        """(sum, weight) of one video, frames float32 [T, 3, H, W] holding whole numbers 0 … 255."""
+    def score(self, frames: Tensor, fps: float) -> tuple[Tensor, float]:
+        """(sum, weight) of one video, frames float32 [T, 3, H, W] holding whole numbers 0 … 255; the sum is float64."""
 
     @torch.no_grad()
     def update(self, video: Tensor, fps: float) -> None:
-        """Add videos [B, 3, T, H, W] in [-1, 1] shown at `fps` frames a second.
+        """Add videos [B, 3, T, H, W] in [-1, 1] shown at `fps` frames a second; the host waits for their range alone.
 
         Raises:
-            ValueError: bad range or shape, fewer than `min_frames` frames, fps ≤ 0, or a score that is not finite.
+            ValueError: bad range or shape, fewer than `min_frames` frames, or fps ≤ 0.
         """
         if video.ndim == 5 and video.shape[2] < self.min_frames:
             raise ValueError(f"{self.dimension} needs at least {self.min_frames} frames, got {video.shape[2]}")
@@ -87,13 +88,14 @@ class VBenchDimension(Metric):
         for clip in levels(check_video(video)):
             with torch.autocast(clip.device.type, enabled=False):
                 value, weight = self.score(clip.transpose(0, 1), fps)
-            if value != value or abs(value) == float("inf"):
-                raise ValueError(f"{self.key} gave {value}")
             self.total += value
             self.weight += weight
 
     def compute(self) -> Tensor:
-        """The weighted mean, float64; ValueError if no video was added."""
-        if self.weight == 0:
+        """The weighted mean, float64 on the CPU; ValueError without videos, or where a score was not finite."""
+        total, weight = (float(x) for x in torch.stack([self.total, self.weight]).cpu())
+        if weight == 0:
             raise ValueError(f"{self.key} was computed before any video was added")
-        return self.total / self.weight
+        if not math.isfinite(total):
+            raise ValueError(f"{self.key} gave {total}")
+        return torch.tensor(total / weight, dtype=torch.float64)

@@ -25,11 +25,11 @@ class _Consistency(VBenchDimension):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
 
-    def score(self, frames: Tensor, fps: float) -> tuple[float, float]:
+    def score(self, frames: Tensor, fps: float) -> tuple[Tensor, float]:
         features = F.normalize(self.net.run(frames).double(), dim=-1)
         to_previous = (features[1:] * features[:-1]).sum(-1).clamp(min=0)
         to_first = (features[1:] * features[:1]).sum(-1).clamp(min=0)
-        return float((to_previous + to_first).sum() / 2), float(len(frames) - 1)
+        return (to_previous + to_first).sum() / 2, float(len(frames) - 1)
 
 
 class SubjectConsistency(_Consistency):

@@ -20,8 +20,8 @@ class TemporalFlickering(VBenchDimension):
     dimension = "temporal_flickering"
     min_frames = 2
 
-    def score(self, frames: Tensor, fps: float) -> tuple[float, float]:
-        return 1 - float(frames.diff(dim=0).abs().mean(dtype=torch.float32)) / 255, 1.0
+    def score(self, frames: Tensor, fps: float) -> tuple[Tensor, float]:
+        return 1 - frames.diff(dim=0).abs().mean(dtype=torch.float32).double() / 255, 1.0
 
 
 class MotionSmoothness(VBenchDimension):
@@ -38,10 +38,10 @@ class MotionSmoothness(VBenchDimension):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
 
-    def score(self, frames: Tensor, fps: float) -> tuple[float, float]:
+    def score(self, frames: Tensor, fps: float) -> tuple[Tensor, float]:
         between = self.net.run(frames[::2]).clamp(0, 255).floor()
         odd = frames[1::2][: len(between)]
-        return 1 - float((odd - between).abs().mean((1, 2, 3)).mean()) / 255, 1.0
+        return 1 - (odd - between).abs().mean((1, 2, 3)).mean().double() / 255, 1.0
 
 
 def large_motion(flow: Tensor, share: float = 0.05) -> Tensor:
@@ -66,13 +66,11 @@ class DynamicDegree(VBenchDimension):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
 
-    def score(self, frames: Tensor, fps: float) -> tuple[float, float]:
+    def score(self, frames: Tensor, fps: float) -> tuple[Tensor, float]:
         kept = frames[:: max(1, round(fps / 8))]
         if len(kept) < 2:
             raise ValueError(f"dynamic_degree: {len(frames)} frames at {fps:g} fps leave one frame at 8 fps")
         threshold = 6.0 * min(kept.shape[-2:]) / 256
-        moving = sum(
-            int(large_motion(self.net.run(kept[i : i + 1], kept[i + 1 : i + 2]))[0] > threshold)
-            for i in range(len(kept) - 1)
-        )
-        return float(moving >= max(1, round(4 * len(kept) / 16))), 1.0
+        pairs = zip(kept[:-1].split(1), kept[1:].split(1))
+        moving = torch.cat([large_motion(self.net.run(first, second)) > threshold for first, second in pairs]).sum()
+        return (moving >= max(1, round(4 * len(kept) / 16))).double(), 1.0

@@ -21,11 +21,11 @@ class _FrameQuality(VBenchDimension):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
 
-    def score(self, frames: Tensor, fps: float) -> tuple[float, float]:
+    def score(self, frames: Tensor, fps: float) -> tuple[Tensor, float]:
         scores = self.net.run(frames)
         if scores.shape != (len(frames),):
             raise ValueError(f"{self.key}: {tuple(scores.shape)} scores for {len(frames)} frames")
-        return float(scores.double().mean()) / self.best, 1.0
+        return scores.double().mean() / self.best, 1.0
 
 
 class AestheticQuality(_FrameQuality):

@@ -8,7 +8,6 @@ from torch import nn
 
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.tokenizer.discriminator import DiscriminatorConfig, VideoDiscriminator
-from videoar.training.ema import EMA
 from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer, numbered_by_place
 
 
@@ -71,60 +70,6 @@ def test_clipping_acts_on_the_joint_norm():
     assert torch.equal(b.grad, torch.tensor([6.0]))
     assert clip_gradients([a, b], 1.0).item() == pytest.approx(7.0)
     assert torch.cat([a.grad, b.grad]).norm().item() == pytest.approx(1.0, rel=1e-5)
-
-
-def test_ema_follows_its_recursion_and_swaps_exactly():
-    torch.manual_seed(0)
-    network = nn.Linear(3, 2)
-    ema = EMA(0.5)
-    ema.start(network)
-    expected = network.weight.detach().double().clone()
-    for n in range(6):
-        with torch.no_grad():
-            network.weight.add_(torch.randn(2, 3))
-        ema.update(network)
-        decay = min(0.5, (1 + n) / (10 + n))
-        expected = decay * expected + (1 - decay) * network.weight.detach().double()
-    torch.testing.assert_close(ema.weights["weight"].double(), expected, rtol=1e-5, atol=1e-6)
-    own, average = network.weight.detach().clone(), ema.weights["weight"].clone()
-    ema.swap_in(network)
-    assert torch.equal(network.weight, average) and ema.swapped_in
-    ema.swap_in(network)  # a second time changes nothing
-    assert torch.equal(network.weight, average)
-    ema.swap_out(network)
-    assert torch.equal(network.weight, own) and torch.equal(ema.weights["weight"], average) and not ema.swapped_in
-
-
-def test_ema_goes_on_from_its_state():
-    network = nn.Linear(3, 2)
-    ema = EMA(0.9)
-    ema.start(network)
-    network.weight.data.add_(1)
-    ema.update(network)
-    again = EMA(0.9)
-    again.load_state_dict(ema.state_dict())
-    again.start(network)  # keeps what was loaded
-    network.weight.data.add_(1)
-    ema.update(network), again.update(network)
-    assert torch.equal(ema.weights["weight"], again.weights["weight"]) and again.updates == 2
-
-
-def test_ema_of_low_precision_weights_is_float32():
-    network = nn.Linear(3, 2).bfloat16()
-    ema = EMA(0.9)
-    ema.start(network)
-    assert ema.weights["weight"].dtype == torch.float32
-    ema.weights["weight"] += 1e-4
-    average = ema.weights["weight"].clone()
-    ema.swap_in(network)
-    assert network.weight.dtype == torch.bfloat16
-    ema.swap_out(network)
-    assert torch.equal(ema.weights["weight"], average), "no bit of the average is lost in the network's precision"
-
-
-def test_ema_refuses_a_decay_of_one():
-    with pytest.raises(ValueError, match="1"):
-        EMA(1.0)
 
 
 def test_a_saved_state_numbers_parameters_by_their_place_and_loads_as_before():

@@ -1,12 +1,16 @@
 """What a Lightning user changes by subclassing, and what a Trainer may not be asked for."""
 
+from types import SimpleNamespace
+
 import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from videoar.errors import UserError
 from videoar.training.tokenizer_module import TokenizerModule
+from videoar.training.trainer_options import INSTEAD, check_trainer
 
 
 class Own(TokenizerModule):
@@ -95,3 +99,25 @@ def test_an_extra_term_is_part_of_the_loss_and_logged(fit, own, clips):
 def test_options_that_would_do_nothing_are_refused_by_the_name_of_ours(fit, own, clips, options, message):
     with pytest.raises(UserError, match=message):
         fit(own(), clips(1), **options)
+
+
+SHARDING = {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "inference_mode", "message"),
+    [
+        ("generator", ModelParallelStrategy(**SHARDING), True, "trainer.inference_mode: .* set it to false"),
+        ("generator", ModelParallelStrategy(), False, "set tensor_parallel_size to 1"),
+        ("tokenizer", ModelParallelStrategy(**SHARDING), False, "take ddp"),
+        ("generator", FSDPStrategy(), False, "FSDPStrategy hides .* take ModelParallelStrategy"),
+    ],
+)
+def test_strategies_that_shard_what_they_must_not_are_refused(kind, strategy, inference_mode, message):
+    trainer = SimpleNamespace(callbacks=[], precision="bf16-mixed", strategy=strategy, **dict.fromkeys(INSTEAD))
+    trainer.validate_loop = SimpleNamespace(inference_mode=inference_mode)
+    with pytest.raises(UserError, match=message) as refused:
+        check_trainer(trainer, kind)
+    assert "\n" not in str(refused.value) and "configs/hardware/" in str(refused.value)
+    trainer.strategy, trainer.validate_loop.inference_mode = ModelParallelStrategy(**SHARDING), False
+    check_trainer(trainer, "generator")

@@ -85,7 +85,7 @@ def fit(kind: str, folder: Path, steps: int, ckpt_path: Path | None = None, worl
     options = {"accelerator": "cpu", "max_epochs": -1, "max_steps": steps, "default_root_dir": folder}
     options |= dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     options |= {"num_sanity_val_steps": 0, "val_check_interval": 2, "check_val_every_n_epoch": None}
-    options |= {"devices": world, "strategy": strategy_of(kind)} if world > 1 else {}
+    options |= {"devices": world, "strategy": strategy_of(kind), "inference_mode": False} if world > 1 else {}
     callbacks = [VideoMetrics(f"atari:{folder / 'features'}", guidance=2.0), VideoLogger(num=1)]
     if kind == "generator":
         dimensions = ("temporal_flickering", "motion_smoothness")

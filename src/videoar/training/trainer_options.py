@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from videoar.errors import UserError
 from videoar.training.precision import check_precision
@@ -14,12 +15,15 @@ INSTEAD = {
     "accumulate_grad_batches": "accumulation is the modules' own: set model.loop.accumulate",
 }
 
+SHARDED = "as configs/hardware/fsdp.yaml does"
 
-def check_trainer(trainer: Trainer) -> None:
-    """Refuse options that would do nothing, or harm, under manual optimisation.
+
+def check_trainer(trainer: Trainer, kind: str) -> None:
+    """Refuse options that would do nothing, or harm, in the training of a `kind`, tokenizer or generator.
 
     Raises:
-        UserError: clipping, accumulation, Lightning's finders, or a precision that these losses cannot bear.
+        UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, or a strategy
+            that shards what it must not.
     """
     for name, nothing in (("gradient_clip_val", 0), ("gradient_clip_algorithm", None), ("accumulate_grad_batches", 1)):
         if (getattr(trainer, name) or nothing) != nothing:
@@ -36,3 +40,24 @@ def check_trainer(trainer: Trainer) -> None:
                 " what fits"
             )
     check_precision(trainer.precision)
+    _check_strategy(trainer, kind)
+
+
+def _check_strategy(trainer: Trainer, kind: str) -> None:
+    strategy = trainer.strategy
+    if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy):
+        name = type(strategy).__name__
+        raise UserError(
+            f"trainer.strategy: {name} hides the weights from their average: take ModelParallelStrategy, {SHARDED}"
+        )
+    if not isinstance(strategy, ModelParallelStrategy):
+        return
+    if kind == "tokenizer":
+        raise UserError("trainer.strategy: a tokenizer is small and not sharded: take ddp (configs/hardware/ddp.yaml)")
+    if strategy._tensor_parallel_size != 1:
+        raise UserError(f"trainer.strategy: blocks are sharded, not split: set tensor_parallel_size to 1, {SHARDED}")
+    if trainer.validate_loop.inference_mode:
+        raise UserError(
+            "trainer.inference_mode: validation swaps averaged weights into the shards, which inference mode forbids:"
+            f" set it to false, {SHARDED}"
+        )

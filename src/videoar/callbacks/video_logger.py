@@ -63,7 +63,8 @@ class VideoLogger(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if batch_idx == 0 and dataloader_idx == 0 and not trainer.sanity_checking:
-            self._batch = {key: value[: self.num] for key, value in batch.items()}
+            made = {"rebuilt": outputs["rebuilt"]} if isinstance(outputs, dict) else {}  # a tokenizer's validation
+            self._batch = {key: value[: self.num] for key, value in (batch | made).items()}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs before the module puts its own weights back, hence with the averaged ones.
@@ -84,7 +85,8 @@ class VideoLogger(Callback):
         with trainer.precision_plugin.val_step_context():  # as the validation steps
             if "video" in batch:
                 columns["real"] = batch["video"].float()
-                columns["reconstruction"] = tokenizer.reconstruct(batch["video"]).float()
+                rebuilt = batch["rebuilt"] if "rebuilt" in batch else tokenizer.reconstruct(batch["video"])
+                columns["reconstruction"] = rebuilt.float()
             else:
                 columns["reconstruction"] = tokenizer.decode(tokenizer.quantize(batch["latent"].float()).latent).float()
         if module.kind == "generator" and self.samples:

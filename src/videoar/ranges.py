@@ -62,6 +62,11 @@ def check_ranges(owner: Any, **ranges: Range) -> None:
         allowed.check(name, getattr(owner, name))
 
 
+def check_given(owner: Any, **ranges: Range) -> None:
+    """`check_ranges` of those fields that are not None."""
+    check_ranges(owner, **{name: allowed for name, allowed in ranges.items() if getattr(owner, name) is not None})
+
+
 def check_memory(needed: float, what: str) -> None:
     """Raise UserError if `what` needs more bytes than this machine has memory."""
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -96,6 +101,8 @@ BATCH = Range(1, 65_536)
 """Samples in a batch."""
 WORKERS = Range(1, 1_024)
 """Processes at once."""
+LOADERS = Range(0, 1_024)
+"""Processes that load data; 0: the training process itself."""
 SHARE = Range(0, 1, whole=False)
 """A share or a probability."""
 STRENGTH = Range(0, 1_000, whole=False)
@@ -104,3 +111,5 @@ TEMPERATURE = Range(0, 100, whole=False, open_low=True)
 """Of a draw."""
 AMOUNT = Range(0, 1e12, whole=False, open_low=True)
 """A positive quantity: gigabytes, operations a second, …"""
+WEIGHT = Range(0, 1e12, whole=False)
+"""How much one thing counts beside others; 0 switches it off. Also learning rates and largest norms."""

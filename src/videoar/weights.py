@@ -21,10 +21,23 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from videoar.errors import UserError
+from videoar.ranges import check_memory
 
 CONFIG, WEIGHTS, INDEX, SUMS = "config.json", "model.safetensors", "model.safetensors.index.json", "SHA256SUMS"
 log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def affordable(network: Callable[[Any], Network], config: Any) -> Network:
+    """The network of `config` with the weights it draws, once they are known to fit into this machine's memory.
+
+    Raises:
+        UserError: they do not.
+    """
+    with torch.device("meta"):
+        planned = network(config)
+    check_memory(sum(p.numel() * p.element_size() for p in planned.parameters()), f"{type(planned).__name__}'s weights")
+    return network(config)
 
 
 def fitted(network: Callable[[Any], Network], config: Any, state: Mapping[str, Any], source: str) -> Network:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -17,13 +18,25 @@ from hypothesis import strategies as st
 
 from videoar.cli import main as cli
 from videoar.cli import options
+from videoar.data.curriculum import Stage
+from videoar.data.datamodule import MixedDataModule
+from videoar.data.items import Source
+from videoar.data.loader import Loading
+from videoar.data.windows import Evaluation
+from videoar.errors import UserError
 from videoar.ranges import Range
+from videoar.tokenizer.discriminator import DiscriminatorConfig
+from videoar.training.base import LoopConfig
+from videoar.training.generator_module import TeachingConfig
+from videoar.training.objective import TokenizerLossConfig
+from videoar.training.optim import OptimConfig
 
 SAMPLE, EVALUATE = ["sample", "--out", "OUT"], ["evaluate", "--real", "IN", "--fake", "IN", "--out", "OUT"]
 ATARI, CHECK = ["data", "atari", "--out", "OUT"], ["data", "check", "IN"]
 EXPORT, PLAN = ["export", "IN/x.ckpt", "OUT"], ["plan", "memory", "--out", "OUT"]
 DEBUG = str(Path(__file__).parents[2] / "configs" / "tokenizer" / "debug.yaml")
 FIT = ["fit", "--trainer.default_root_dir=OUT"]
+TRAIN = [*FIT, "--trainer.accelerator=cpu"]
 TABLE = [
     *[(SAMPLE, f"--guidance={value}", "guidance") for value in ("nan", "inf", "-inf", "", "lots", "1e9")],
     *[(SAMPLE, f"--prefix-guidance={value}", "--prefix-guidance") for value in ("nan", "-5", "inf", "")],
@@ -65,9 +78,31 @@ TABLE = [
         "pipe.yaml": "is no file that could be unpacked",
         "text.yaml": "unpack",
     }.items()],
-    *[([*FIT, f"--config={DEBUG}", "--data.root=IN"], f"--trainer.callbacks+={name}", name) for name in ("a.B", "NoB")],
+    *[(["data", "check"], given, "must not be empty") for given in ("--out= IN", "")],
+    (["sweep"], "", "must not be empty"),
+    (SAMPLE, "--image=", "--image: must not be empty"),
+    (EVALUATE, "--features=i3d:IN/text.yaml", "text.yaml is truncated or no torch file of plain data"),
+    *[([*TRAIN, f"--config={DEBUG}", "--data.root=IN"], given, words) for given, words in {
+        "--trainer.callbacks+=a.B": "a.B",
+        "--trainer.callbacks+=NoB": "NoB",
+        "--trainer.max_steps=0": "trainer.max_steps must not be 0",
+        "--trainer.limit_train_batches=0": "trainer.limit_train_batches must not be 0",
+        "--trainer.log_every_n_steps=0": "log_every_n_steps must be a whole number from 1",
+        "--trainer.precision=16-mixed": "precision 16-mixed is float16",
+        "--seed_everything=-1": "seed_everything must be a whole number from 0 to 4,294,967,295, got -1",
+        f"--seed_everything={2**70}": "seed_everything must be a whole number",
+        "--ckpt_path=IN/pipe.yaml": "no checkpoint at",
+        "--ckpt_path=nothing.ckpt": "no checkpoint at nothing.ckpt",
+        "--ckpt_path=": "--ckpt_path must not be empty",
+        "--data.root=": "the path of a data set must not be empty",
+        "--data.root=nowhere": "no such file or folder: nowhere",
+        "--data.root=IN/pipe.yaml": "pipe.yaml is no file and no folder",
+        "--data.root=IN/pipe.tar": "pipe.tar is no file",
+        "--model.tokenizer.channels=60000": "VideoTokenizer's weights need",
+    }.items()],
+    (["validate", f"--config={DEBUG}", "--data.root=IN"], "--trainer.precision=16-mixed", "precision 16-mixed is"),
     *[(CHECK, f"--patience={value}", "--patience: must be a number above 0") for value in ("nan", 0, -1, "inf")],
-    *[(EXPORT, f"--max-shard-size={value}", "--max-shard-size: must be a size") for value in ("-5GB", "1B", "", "0GB")],
+    *[(EXPORT, f"--max-shard-size={value}", "--max-shard-size: must be a size") for value in ("-5GB", "1B", "0GB")],
     *[(PLAN, f"--size={value}", "--size") for value in (10**9, 0)],
     (["plan", "cluster"], "--mfu=nan", "--mfu"),
     (["benchmark"], "--frames=1000000000", "--frames"),
@@ -103,7 +138,8 @@ def files(tmp_path_factory):
         "latin1": "a: 1\nb: é\n".encode("latin-1"),
     }.items():
         (folder / f"{name}.yaml").write_bytes(content)
-    os.mkfifo(folder / "pipe.yaml")
+    for name in ("pipe.yaml", "pipe.tar"):
+        os.mkfifo(folder / name)
     (folder / "listed").mkdir()
     (folder / "listed" / "atari.json").write_text("[]")
     for name in ("sum.zip", "locked.zip"):
@@ -142,18 +178,56 @@ def test_bad_input_is_one_line_and_nothing_is_written(files, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("make", "wrong", "words"),
+    [
+        (Stage, {"resolution": 16_000_000}, "resolution: height must be a whole number from 1 to 16,384"),
+        (Stage, {"frames": 1_000_001}, "frames must be a whole number from 1 to 100,000"),
+        (Stage, {"batch_size": 100_000}, "batch_size must be a whole number from 1 to 65,536"),
+        (Stage, {"fps": 1e9}, "fps must be a number from 0.1 to 1,000"),
+        (Stage, {"image_share": math.nan}, "image_share must be a number from 0 to 1, got nan"),
+        (Loading, {"workers": 100_000}, "workers must be a whole number from 0 to 1,024"),
+        (Loading, {"timeout": math.nan}, "timeout must be a number above 0"),
+        (Loading, {"seed": -1}, "seed must be a whole number from 0"),
+        (Evaluation, {"clips": -1}, "clips must be a whole number from 0"),
+        (Source, {"path": " "}, "the path of a data set must not be empty"),
+        (Source, {"path": "x", "weight": math.inf}, "x: weight must be a number from 0"),
+        (Source, {"path": "x", "split": 4}, "x: split must be a whole number from 1 to 3"),
+        (LoopConfig, {"seed": -1}, "seed must be a whole number"),
+        (OptimConfig, {"lr": math.nan}, "lr must be a number from 0"),
+        (OptimConfig, {"betas": (2, 3)}, "a beta must be a number from 0"),
+        (OptimConfig, {"total": 0}, "total must be a whole number from 1"),
+        (TokenizerLossConfig, {"gan": math.nan}, "the weight of gan must be a number from 0"),
+        (TokenizerLossConfig, {"gan_start": -1}, "gan_start must be a whole number"),
+        (TeachingConfig, {"condition_drop": math.nan}, "condition_drop must be a number from 0 to 1"),
+        (DiscriminatorConfig, {"layers": 0}, "layers must be a whole number from 1 to 16"),
+    ],
+)
+def test_the_same_in_python(make, wrong, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        make(**wrong)
+
+
+def test_a_batch_that_no_machine_holds_is_refused_before_a_run(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").touch()
+    stage = Stage(resolution=16_000, frames=9_997, batch_size=60_000)
+    with pytest.raises(UserError, match=r"batches of stage 1 need .* GB of memory"):
+        MixedDataModule(str(tmp_path), stage=stage).look(training=True)
+
+
 # ---- any invalid value of any option --------------------------------------------------------------------------------
 
 
-def typed_options():
-    """(command, path to the subcommand, option, its type) of every option with a type of ours."""
+def valued_options():
+    """(command, path to the subcommand, option, its type) of every option with a value that is no choice."""
 
     def walk(parser, path):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
                 for name, sub in action.choices.items():
                     yield from walk(sub, (*path, name))
-            elif action.option_strings and action.type not in (None, Path):
+            elif action.option_strings and action.nargs != 0 and not action.choices:
                 yield path, action.option_strings[-1], action.type
 
     return [found for name in cli.COMMANDS for found in walk(cli.make_parser(name), (name,))]
@@ -161,24 +235,26 @@ def typed_options():
 
 def invalid(kind):
     """Texts that a type must refuse."""
+    if kind in (None, Path):
+        return st.sampled_from(["", " ", "\t"])
     if isinstance(kind, Range):
         words = st.sampled_from(["", " ", "nan", "inf", "-inf", "1e400", "--", "0x10", "1,5", "½", "None", "9" * 400])
         low = st.integers(max_value=math.ceil(kind.low) - 1).map(str)
         high = st.integers(min_value=int(kind.high) + 1).map(str) if kind.high < math.inf else st.nothing()
         parts = st.floats(allow_nan=False).filter(lambda x: x % 1).map(str) if kind.whole else st.nothing()
         return st.one_of(words, low, high, parts)
-    known = {options.word: ["", " ", "\t"], options.words: ["", ",", "a,,b"], options.storage: ["", "-1GB", "GB", "1"]}
+    known = {options.words: ["", ",", "a,,b"], options.storage: ["", "-1GB", "GB", "1"]}
     known[options.guidance] = ["nan", "inf", "", "-1", "1e9", "some"]
     known[options.device] = ["foo", "cuda:99", "", "cpu:x", "meta"]
     return st.sampled_from(known[kind])
 
 
 def test_every_number_has_a_range():
-    assert {kind for _, _, kind in typed_options()}.isdisjoint({int, float})
+    assert {kind for _, _, kind in valued_options()}.isdisjoint({int, float})
 
 
 @settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(typed_options()).flatmap(lambda o: st.tuples(st.just(o), invalid(o[2]))))
+@given(st.sampled_from(valued_options()).flatmap(lambda o: st.tuples(st.just(o), invalid(o[2]))))
 def test_an_invalid_value_of_any_option_is_one_line_that_names_it(case):
     (path, option, _), text = case
     err = io.StringIO()
@@ -193,7 +269,3 @@ def test_a_range_holds_what_it_says(value, width, open_low):
     kind = Range(-3, -3 + width, open_low=open_low)
     assert kind.holds(value) == (-3 <= value <= -3 + width and not (open_low and value == -3))
     assert not kind.holds(True) and not kind.holds(float("nan")) and not kind.holds("1")
-
-
-def test_paths_are_left_alone():
-    assert Path(options.word("a b/c")) == Path("a b/c")

@@ -35,11 +35,11 @@ def test_templates_are_the_papers_sizes(pixel_sqrt, aspect, size):
         ({"resolution": [384, 672, 3]}, "one number with aspects"),
         ({"resolution": 128, "aspects": ["wide"]}, "'wide' must read like"),
         ({"resolution": 128, "aspects": ["1:1", "2:2"]}, "must give different sizes"),
-        ({"image_share": 1.5}, "image_share must lie in"),
-        ({"stride": 0}, "stride must be at least 1, got 0"),
-        ({"fps": -8.0}, "fps must be positive, got -8"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"until": 0}, "until must be at least 1, got 0"),
+        ({"image_share": 1.5}, "image_share must be a number from 0 to 1, got 1.5"),
+        ({"stride": 0}, "stride must be a whole number from 1 to 100,000, got 0"),
+        ({"fps": -8.0}, "fps must be a number from 0.1 to 1,000, got -8"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 to 65,536, got 0"),
+        ({"until": 0}, "until must be a whole number of at least 1, got 0"),
     ],
 )
 def test_bad_stages_are_named_with_numbers(wrong, message):

@@ -297,9 +297,9 @@ def test_contradictions_are_errors(class_folder, tmp_path):
     write_latent(tmp_path / "a.safetensors", torch.zeros(4, 1, 1, 1))
     with pytest.raises(UserError, match="cached latents cannot be mixed with pixels"):
         _ = make(sources=[Source(str(class_folder)), Source(str(tmp_path))]).class_names
-    with pytest.raises(UserError, match="workers must be at least 0"):
+    with pytest.raises(UserError, match="workers must be a whole number from 0 to 1,024"):
         Loading(workers=-1)
-    with pytest.raises(UserError, match="max_bad 2"):
+    with pytest.raises(UserError, match="max_bad must be a number from 0 to 1, got 2"):
         Loading(max_bad=2)
 
 

@@ -313,7 +313,7 @@ def test_bad_sources(tmp_path, class_folder, image_folder):
     assert names(index_source(Source(str(tmp_path), kind="image")).splits["train"]) == ["image0.png"]
     with pytest.raises(UserError, match="no latent in it"):
         index_source(Source(str(tmp_path), kind="latent"))
-    with pytest.raises(UserError, match="weight -1"):
+    with pytest.raises(UserError, match="weight must be a number from 0"):
         Source(str(tmp_path), weight=-1)
 
 

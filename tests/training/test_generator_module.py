@@ -233,7 +233,7 @@ def test_missing_tokenizer_and_missing_everything(fit, clips, module):
 
 
 def test_probabilities_are_checked():
-    with pytest.raises(ValueError, match=r"frame_mask is a probability, got 1\.5"):
+    with pytest.raises(ValueError, match=r"frame_mask must be a number from 0 to 1, got 1\.5"):
         TeachingConfig(frame_mask=1.5)
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
     options.add_model(parser)
-    add("--host", type=options.word, default="127.0.0.1", help="address to listen at (default 127.0.0.1: only you)")
+    add("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: only you)")
     add("--port", type=Range(1, 65_535), default=7860, help="port to listen at (default 7860)")
     add("--space", metavar="DIR", help="write the app as a folder for a Hugging Face Space instead of serving it")
 

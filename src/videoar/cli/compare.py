@@ -20,12 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "models",
         nargs="+",
-        type=options.word,
         metavar="[NAME=]MODEL",
         help="checkpoints, folders of runs, exported folders or names; of tokenizers or generators",
     )
-    add("--data", required=True, type=options.word, metavar="DIR", help="data set whose held-out clips are used")
-    add("--out", type=options.word, default="outputs/compare", metavar="DIR", help="(default outputs/compare)")
+    add("--data", required=True, metavar="DIR", help="data set whose held-out clips are used")
+    add("--out", default="outputs/compare", metavar="DIR", help="(default outputs/compare)")
     add("--clips", type=COUNT, default=16, metavar="N", help="clips that are reconstructed and measured (default 16)")
     add("--shown", type=COUNT, default=4, metavar="N", help="of them are sampled and shown (default 4)")
     add("--seeds", type=COUNT, default=4, metavar="N", help="columns of the grid of seeds (default 4)")

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     what = parser.add_argument_group("what is compared")
-    what.add_argument(
-        "--real", type=options.word, metavar="DIR", help="folder of real videos (all subfolders too), or a list file"
-    )
+    what.add_argument("--real", metavar="DIR", help="folder of real videos (all subfolders too), or a list file")
     what.add_argument(
         "--split",
         choices=["train", "val", "test"],
@@ -45,20 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--fake",
-        type=options.word,
         metavar="DIR",
         nargs="+",
         help="generated or reconstructed videos; several: one a seed",
     )
     what.add_argument(
         "--model",
-        type=options.word,
         metavar="PATH",
         help="instead of --fake: reconstruct the real videos with this model",
     )
     what.add_argument(
         "--protocol",
-        type=options.word,
         default="plain",
         metavar="NAME",
         help="named protocol or YAML file (default plain)",

@@ -156,13 +156,18 @@ def make_parser(name: str) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line; its subparsers are of this class too."""
+    """argparse whose errors are one line and whose values are not empty; its subparsers are of this class too."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         for word in args or ():
             if word.startswith("--") and word.endswith("=--"):  # argparse takes the value out, and then misses it
                 self.error(f"argument {word[:-3]}: '--' is no value")
         return super().parse_known_args(args, namespace)
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        if not text.strip():  # the empty name of a path is the current folder, and an empty choice would be none
+            raise argparse.ArgumentError(action, "must not be empty")
+        return super()._get_value(action, text)  # type: ignore[misc]
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")

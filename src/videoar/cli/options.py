@@ -10,13 +10,6 @@ from videoar.errors import UserError
 _SIZE = re.compile(r"(\d+)\s*(KB|MB|GB|TB)", re.IGNORECASE)
 
 
-def word(text: str) -> str:
-    """Text with something in it."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
-
-
 def words(text: str) -> str:
     """Names joined by commas, none of them empty."""
     if not all(part.strip() for part in text.split(",")):
@@ -62,7 +55,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare `--model`, a generator to sample from."""
     parser.add_argument(
         "--model",
-        type=word,
         default="videoar-atari",
         metavar="PATH",
         help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",

@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("output", metavar="OUT.mp4", help="video to write")
     add(
         "--model",
-        type=options.word,
         required=True,
         metavar="PATH",
         help="a tokenizer or generator checkpoint, or an exported folder",

@@ -35,12 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--label",
-        type=options.word,
         action="append",
         metavar="NAME",
         help="class name or number; repeat for several (default: all, one each)",
     )
-    add("--prompt", type=options.word, action="append", metavar="TEXT", help="a text prompt; repeat for several")
+    add("--prompt", action="append", metavar="TEXT", help="a text prompt; repeat for several")
     add("--num", type=COUNT, default=1, metavar="N", help="videos for each label or prompt, or in all (default 1)")
     add("--image", metavar="FILE", help="start from this image")
     add("--video", metavar="FILE", help="continue the last frames of this clip")
@@ -103,7 +102,6 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--graphs", action="store_true", help="record CUDA graphs in the first batch and replay them in the others")
     add(
         "--out",
-        type=options.word,
         default="outputs/samples",
         metavar="DIR",
         help="folder for the results (default outputs/samples)",

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
     add("sweep", metavar="FILE", help="the sweep's YAML, such as configs/sweeps/table4.yaml")
-    add("--out", type=options.word, metavar="DIR", help="folder of the sweep (default outputs/sweeps/NAME)")
+    add("--out", metavar="DIR", help="folder of the sweep (default outputs/sweeps/NAME)")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change the YAML's `vars`, e.g. data=data/ucf101")
     add("--launcher", choices=["process", "local", "slurm"], help="plain processes, or submitit's (default: YAML's)")
     add("--jobs", type=WORKERS, metavar="N", help="children at the same time (default: the YAML's, or 1)")

@@ -30,6 +30,7 @@ from videoar.data.datamodule import MixedDataModule
 from videoar.errors import UserError
 from videoar.files import only_writer, remove_partial, writing
 from videoar.moved import explained
+from videoar.ranges import SEED
 from videoar.training.base import TrainingModule
 from videoar.training.checkpoint import newest_in
 from videoar.training.checkpoint_io import SafeCheckpointIO
@@ -41,6 +42,7 @@ from videoar.training.run_folder import (
     refuse_mixture,
     set_aside,
 )
+from videoar.training.trainer_options import check_trainer
 
 log = logging.getLogger(__name__)
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -68,6 +70,12 @@ class VideoARCLI(LightningCLI):
         is an error when they are loaded.
         """
 
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool):
+            SEED.check("seed_everything", seed)
+        super()._set_seed()
+
     @property
     def root(self) -> Path:
         """The run's folder: `trainer.default_root_dir`, or outputs/ and what is trained."""
@@ -77,8 +85,6 @@ class VideoARCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer of the configuration; what that leaves open is filled in here."""
         config = self._get(self.config_init, "trainer", default={})
-        if config.get("max_steps") == 0 or config.get("max_epochs") == 0:
-            raise UserError("trainer.max_steps and trainer.max_epochs must not be 0: there would be nothing to do")
         check_precision(config.get("precision"))
         plugins, callbacks = as_list(config.get("plugins")), as_list(config.get("callbacks"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -100,13 +106,19 @@ class VideoARCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """What the Trainer's method is called with: the checkpoint found, another run's folder refused, one's own held.
 
+        What is wrong with the Trainer, the data or the checkpoint is said before anything is written.
+
         Raises:
             UserError: fit into the folder of another run, or of one that goes on; or anything else without weights.
         """
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         fit, given = subcommand == "fit", kwargs.get("ckpt_path")
+        if isinstance(self.model, TrainingModule):
+            check_trainer(self.trainer, fit)
         folders = checkpoint_folders(self.trainer) if fit else []
         path = kwargs["ckpt_path"] = checkpoint_to_load(given, self.root, folders)
+        if isinstance(self.datamodule, MixedDataModule):
+            self.datamodule.look(fit)
         own = self._get(self.config_init, "trainer", default={}).get("fast_dev_run")
         if fit and not own:
             refuse_mixture(self.root, folders, path)

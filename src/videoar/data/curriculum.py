@@ -12,6 +12,7 @@ from typing import Literal
 
 from videoar.data.transforms import SIDE_MULTIPLE, check_frames, check_size
 from videoar.errors import UserError
+from videoar.ranges import BATCH, FPS, FRAMES, SHARE, Range, check_given
 
 Kind = Literal["image", "video"]
 Size = tuple[int, int]
@@ -48,14 +49,8 @@ class Stage:
         try:
             check_frames(self.frames)
             self.sizes()
-            for name in ("stride", "batch_size", "image_batch_size", "until"):
-                value = getattr(self, name)
-                if value is not None and value < 1:
-                    raise ValueError(f"{name} must be at least 1, got {value}")
-            if self.fps is not None and not self.fps > 0:
-                raise ValueError(f"fps must be positive, got {self.fps}")
-            if not 0 <= self.image_share <= 1:
-                raise ValueError(f"image_share must lie in [0, 1], got {self.image_share}")
+            counts = {"stride": FRAMES, "until": Range(1), "batch_size": BATCH, "image_batch_size": BATCH}
+            check_given(self, frames=FRAMES, fps=FPS, image_share=SHARE, **counts)
         except ValueError as error:
             raise UserError(f"stage until {self.until}: {error}") from error
 
@@ -77,6 +72,11 @@ class Stage:
     def clips(self, kind: Kind) -> int:
         """Samples a batch of this kind holds, per process."""
         return self.image_batch_size or self.batch_size if kind == "image" else self.batch_size
+
+    def pixel_bytes(self) -> int:
+        """Memory of the pixels of the stage's largest batch: as bytes, and as the floats that are made of them."""
+        area = max(height * width for height, width in self.sizes())
+        return 5 * 3 * area * max(self.frames * self.clips("video"), self.clips("image"))
 
     def stride_for(self, fps: float) -> int:
         """The stride in a file of this rate (0: unknown)."""

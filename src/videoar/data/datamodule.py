@@ -28,6 +28,7 @@ from videoar.data.sources import index_source
 from videoar.data.transforms import to_pixels
 from videoar.data.windows import Evaluation, windows
 from videoar.errors import UserError
+from videoar.ranges import check_memory
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +99,17 @@ class MixedDataModule(LightningDataModule):
         """How many classes there are; 0: unlabelled."""
         return len(self.class_names)
 
+    def look(self, training: bool) -> None:
+        """Find everything now, and with `training` plan its stages: what is wrong with them is said before a run."""
+        _ = self.sampler if training else self.indices
+
     @property
     def sampler(self) -> MixedSampler:
         """What decides each training batch."""
         if self._sampler is None:
-            stages = enumerate(self.curriculum.stages, start=1)
+            stages = list(enumerate(self.curriculum.stages, start=1))
+            for number, stage in stages:
+                check_memory(stage.pixel_bytes(), f"batches of stage {number}")
             pools = [make_pools(stage, self.indices, f"stage {number}") for number, stage in stages]
             weights = [source.weight for source in self.sources]
             self._sampler = MixedSampler(self.curriculum, pools, weights, self.loading.seed)

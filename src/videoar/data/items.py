@@ -7,6 +7,7 @@ from typing import Literal
 
 from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
 from videoar.errors import UserError
+from videoar.ranges import WEIGHT, Range
 
 SourceKind = Literal["video", "image", "latent"]
 SUFFIXES: dict[SourceKind, frozenset[str]] = {
@@ -45,8 +46,10 @@ class Source:
     """Folder of manifest.csv and bad_files.csv, where `videoar data check --out` wrote them; None: the data set's."""
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0 or not 0 <= self.holdout < 1:
-            raise UserError(f"{self.path}: weight {self.weight} must be >= 0 and holdout {self.holdout} in [0, 1)")
+        if not self.path.strip():
+            raise UserError("the path of a data set must not be empty")
+        for name, allowed in (("weight", WEIGHT), ("split", Range(1, 3)), ("holdout", Range(0, 0.99, whole=False))):
+            allowed.check(f"{self.path}: {name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)

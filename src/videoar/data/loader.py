@@ -18,6 +18,7 @@ from videoar.data.datasets import ClipDataset, collate
 from videoar.data.lifeline import die_with_parent
 from videoar.data.sampler import SampleRef
 from videoar.errors import UserError, dead_worker
+from videoar.ranges import COUNT, LOADERS, SECONDS, SEED, SHARE, WORKERS, check_given
 
 log = logging.getLogger(__name__)
 Plan = Callable[[int], list[SampleRef]]
@@ -42,12 +43,8 @@ class Loading:
     """Order of the clips, and where they are cut; everything about batch n follows from this seed."""
 
     def __post_init__(self) -> None:
-        for name, low in (("workers", 0), ("prefetch", 1), ("epoch_batches", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"{name} must be at least {low}, got {value}")
-        if not self.timeout > 0 or not 0 <= self.max_bad <= 1:
-            raise UserError(f"timeout {self.timeout} must be positive and max_bad {self.max_bad} in [0, 1]")
+        check_given(self, workers=LOADERS, prefetch=WORKERS, epoch_batches=COUNT, timeout=SECONDS, max_bad=SHARE)
+        SEED.check("seed", self.seed)
 
 
 @dataclass

@@ -7,6 +7,7 @@ runs, so that shards on slow or remote file systems are read mostly in order.
 """
 
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ def index_shards(shards: Sequence[Path]) -> list[Item]:
     """The samples of all shards. Raises `UserError` for a file that is no tar, or two media in one sample."""
     items, left = [], LeftOut(shards[0].parent)
     for block, shard in enumerate(shards):
+        if not shard.is_file():
+            raise UserError(f"{shard} is no file")
         try:
             with tarfile.open(shard) as tar:
                 items += _index_shard(shard, tar, block, left)
@@ -130,9 +133,14 @@ def local_file(item: Item) -> Iterator[Path]:
     if not item.bytes:
         yield Path(item.path)
         return
-    shard, _, member = item.path.partition(".tar/")
-    with open(f"{shard}.tar", "rb") as tar, tempfile.NamedTemporaryFile(suffix=Path(member).suffix) as copy:
+    with open(_shard_of(item), "rb") as tar, tempfile.NamedTemporaryFile(suffix=Path(item.path).suffix) as copy:
         tar.seek(item.offset)
         copy.write(tar.read(item.bytes))
         copy.flush()
         yield Path(copy.name)
+
+
+def _shard_of(item: Item) -> str:
+    """The tar that an item is in: of the places at which its path says `.tar/`, the first that is a file."""
+    ends = [found.end() - 1 for found in re.finditer(r"\.tar/", item.path)]
+    return next((item.path[:end] for end in ends if Path(item.path[:end]).is_file()), item.path)

@@ -42,6 +42,8 @@ def index_source(source: Source) -> SourceIndex:
         raise UserError(f"no such file or folder: {path}")
     elif path.is_file():
         items = read_list(path)
+    elif not path.is_dir():
+        raise UserError(f"{path} is no file and no folder")
     elif _ucf_lists(path):
         items, classes = _read_ucf101(path, source)
     else:

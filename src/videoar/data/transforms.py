@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from videoar.errors import UserError
+from videoar.ranges import SIDE
 
 SIDE_MULTIPLE = 16
 TEMPORAL_MULTIPLE = 4
@@ -32,6 +33,7 @@ def check_size(size: Sequence[int], name: str = "resolution") -> None:
                 f"{name}: {what} must be a multiple of {SIDE_MULTIPLE}, got {side}; "
                 f"{low} and {low + SIDE_MULTIPLE} would do"
             )
+        SIDE.check(f"{name}: {what}", side)
 
 
 def span(frames: int, stride: int) -> int:

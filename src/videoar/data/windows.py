@@ -12,7 +12,7 @@ from videoar.data.items import Item, SourceIndex
 from videoar.data.probe import UnreadableClip
 from videoar.data.shards import local_file
 from videoar.data.transforms import span
-from videoar.errors import UserError
+from videoar.ranges import BATCH, INDEX, check_given
 
 log = logging.getLogger(__name__)
 Window = tuple[int, int, int]
@@ -38,9 +38,7 @@ class Evaluation:
     """Frames of a file from one predicted clip to the next; None: they follow each other, 0: only the first."""
 
     def __post_init__(self) -> None:
-        for name, low in (("clips", 0), ("batch_size", 1), ("predict_every", 0)):
-            if (value := getattr(self, name)) is not None and value < low:
-                raise UserError(f"evaluation.{name} must be at least {low}, got {value}")
+        check_given(self, clips=INDEX, batch_size=BATCH, predict_every=INDEX)
 
 
 def windows(sources: Sequence[SourceIndex], split: str, stage: Stage, every: int | None) -> list[Window]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from videoar.ranges import WIDTH, Range, check_ranges
 from videoar.tokenizer.layers import CHANNELS_LAST, FrameNorm
 
 
@@ -30,8 +31,7 @@ class DiscriminatorConfig:
     """Spectral normalisation of every kernel."""
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.layers < 1:
-            raise ValueError(f"channels and layers must be at least 1, got {self.channels} and {self.layers}")
+        check_ranges(self, channels=WIDTH, layers=Range(1, 16))
         if not 0 <= self.temporal_layers <= self.layers:
             raise ValueError(f"temporal_layers {self.temporal_layers} must lie in 0 … {self.layers}")
 

@@ -24,6 +24,7 @@ from torch.optim import AdamW, Optimizer
 from videoar import __version__
 from videoar.data.transforms import check_range
 from videoar.errors import UserError
+from videoar.ranges import COUNT, SEED, check_ranges
 from videoar.training.checkpoint_io import save_when_due
 from videoar.training.ema import EMA, gathered, placed_like
 from videoar.training.optim import OptimConfig, batches_of, clip_gradients, numbered_by_place, set_lr
@@ -40,7 +41,7 @@ class LoopConfig:
     """How a run steps; the same for both modules.
 
     Raises:
-        ValueError: accumulate below 1.
+        UserError: accumulate below 1, or no seed.
     """
 
     accumulate: int = 1
@@ -55,8 +56,7 @@ class LoopConfig:
     """Seed of everything random in a training step; with the batch counter and the rank it fixes every draw."""
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
+        check_ranges(self, accumulate=COUNT, seed=SEED)
 
 
 class TrainingModule(ReportingModule):

@@ -20,6 +20,7 @@ from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.generator.visibility import draw_frame_keep
 from videoar.losses.bitwise import bitwise_loss
 from videoar.randomness import seeded_weights
+from videoar.ranges import SHARE, check_ranges
 from videoar.sampling.pairing import bits_of, check_pair
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.base import LoopConfig, TrainingModule
@@ -29,7 +30,7 @@ from videoar.training.optim import OptimConfig, make_optimizer
 from videoar.training.plain import from_plain, plain
 from videoar.training.sharding import shard
 from videoar.training.tokenizer_module import checked_video
-from videoar.weights import load_strict
+from videoar.weights import affordable, load_strict
 
 
 @dataclass
@@ -37,7 +38,7 @@ class TeachingConfig:
     """How the generator is shown its lessons, besides their corruption.
 
     Raises:
-        ValueError: a probability outside 0 … 1.
+        UserError: a probability outside 0 … 1.
     """
 
     condition_drop: float = 0.1
@@ -48,9 +49,7 @@ class TeachingConfig:
     """Weight of a bit of each scale; None: every bit counts the same."""
 
     def __post_init__(self) -> None:
-        for name in ("condition_drop", "frame_mask"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+        check_ranges(self, condition_drop=SHARE, frame_mask=SHARE)
 
 
 class GeneratorModule(TrainingModule):
@@ -141,7 +140,7 @@ class GeneratorModule(TrainingModule):
         if self._frozen:
             config = replace(config, tokenizer_fingerprint=self._frozen[0].encoder_fingerprint())
         with seeded_weights():
-            self.generator = VideoAR(config)
+            self.generator = affordable(VideoAR, config)
         if earlier is not None:
             load_strict(self.generator, earlier[0].state_dict(), str(self.init_from))
             self._check_lineage(earlier[0])

@@ -17,6 +17,7 @@ from videoar.losses.entropy import EntropyPenalty
 from videoar.losses.lecam import LeCAM
 from videoar.losses.perceptual import PerceptualName, perceptual_loss
 from videoar.motion import moving_mask
+from videoar.ranges import AMOUNT, COUNT, INDEX, SHARE, WEIGHT, Range, check_ranges
 
 
 @dataclass
@@ -24,7 +25,7 @@ class TokenizerLossConfig:
     """The weights of eq. 4 and what the terms are. A weight of 0 switches its term off.
 
     Raises:
-        ValueError: a negative weight, a probability outside 0 … 1, or r1_every below 1.
+        UserError: a negative weight, a probability outside 0 … 1, or r1_every below 1.
     """
 
     reconstruction: float = 1.0
@@ -71,17 +72,11 @@ class TokenizerLossConfig:
     """Probability that a batch is decoded from its first scales only (scale-wise regularisation)."""
 
     def __post_init__(self) -> None:
-        for name in ("reconstruction", "perceptual", "hard", "moving", "gan", "commitment", "entropy", "lecam", "r1"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"the weight of {name} must not be negative, got {getattr(self, name)}")
-        if self.entropy_memory < 0:
-            raise ValueError(f"entropy_memory must not be negative, got {self.entropy_memory}")
-        if not 0 < self.hard_share <= 1:
-            raise ValueError(f"hard_share is a share of the pixels, got {self.hard_share}")
-        if not 0 <= self.partial_scales <= 1:
-            raise ValueError(f"partial_scales is a probability, got {self.partial_scales}")
-        if self.r1_every < 1:
-            raise ValueError(f"r1_every counts batches from 1, got {self.r1_every}")
+        terms = ("reconstruction", "perceptual", "hard", "moving", "gan", "commitment", "entropy", "lecam", "r1")
+        for name in terms:
+            WEIGHT.check(f"the weight of {name}", getattr(self, name))
+        check_ranges(self, entropy_memory=WEIGHT, entropy_temperature=AMOUNT, partial_scales=SHARE, r1_every=COUNT)
+        check_ranges(self, hard_share=Range(0, 1, whole=False, open_low=True), gan_start=INDEX, gan_warmup=INDEX)
 
     def gan_on(self, batch: int) -> bool:
         """Do tokenizer and discriminator play at training batch number `batch`?"""

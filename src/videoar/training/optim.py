@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from videoar.ranges import COUNT, INDEX, SHARE, WEIGHT, Range, check_given
 from videoar.training.ema import whole
 from videoar.training.muon import Muon
 
@@ -47,13 +48,11 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         self.betas = (float(self.betas[0]), float(self.betas[1]))
-        if self.lr < 0 or self.weight_decay < 0 or self.clip < 0 or self.warmup < 0:
-            raise ValueError(
-                "lr, weight_decay, clip and warmup must not be negative, got"
-                f" {self.lr}, {self.weight_decay}, {self.clip} and {self.warmup}"
-            )
-        if not 0 <= self.final <= 1:
-            raise ValueError(f"final is a share of lr and must lie in 0 … 1, got {self.final}")
+        check_given(self, lr=WEIGHT, weight_decay=WEIGHT, clip=WEIGHT, warmup=INDEX, total=COUNT, final=SHARE)
+        for beta in self.betas:
+            Range(0, 0.9999999, whole=False).check("a beta", beta)
+        for start in self.restarts:
+            INDEX.check("a restart", start)
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"unknown optimizer {self.optimizer!r}: choose adamw or muon")
         if self.schedule not in ("cosine", "constant"):

@@ -19,6 +19,8 @@ from videoar.errors import UserError
 from videoar.training.checkpoint import CHECKPOINTS, newest_in
 
 log = logging.getLogger(__name__)
+LIGHTNINGS = ("best", "hpc")
+"""Words for `--ckpt_path` that Lightning's Trainer looks up itself."""
 OF_A_RUN = ("config.yaml", "events.out.tfevents.*", "*.jsonl", "videos")
 
 
@@ -39,12 +41,18 @@ def checkpoint_to_load(given: str | None, root: Path, folders: list[Path]) -> st
         None without a checkpoint: nothing given, or `last` of a run that has none yet.
 
     Raises:
-        UserError: a folder without checkpoints.
+        UserError: no such file, or a folder without checkpoints.
     """
     if given == "last":
         found = newest_in(*folders, root / CHECKPOINTS)
         return str(found) if found else None
-    if given is None or not Path(given).is_dir():
+    if given in (None, *LIGHTNINGS) or "://" in given:
+        return given
+    if not given.strip():
+        raise UserError("--ckpt_path must not be empty")
+    if not Path(given).is_dir():
+        if not Path(given).is_file():
+            raise UserError(f"no checkpoint at {given}")
         return given
     found = newest_in(Path(given) / CHECKPOINTS, Path(given))
     if found is None and not (Path(given) / "meta.pt").is_file():  # a sharded checkpoint is a folder

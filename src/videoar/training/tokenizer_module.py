@@ -26,7 +26,7 @@ from videoar.training.diagnostics import bits_report, reconstruction_report
 from videoar.training.objective import TokenizerLossConfig, TokenizerObjective, weigh
 from videoar.training.optim import OptimConfig, make_optimizer
 from videoar.training.plain import from_plain, plain
-from videoar.weights import load_strict
+from videoar.weights import affordable, load_strict
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class TokenizerModule(TrainingModule):
         critic = from_plain(DiscriminatorConfig, discriminator)
         with seeded_weights():
             self.tokenizer = _make_tokenizer(tokenizer, init_from)
-            self.discriminator = VideoDiscriminator(critic) if self.losses.gan > 0 else None
+            self.discriminator = affordable(VideoDiscriminator, critic) if self.losses.gan > 0 else None
         self.tokenizer.encoder.requires_grad_(train == "all")
         self.tokenizer.checkpoint_activations(self.loop.checkpointing)
         self.objective = TokenizerObjective(self.losses, self.tokenizer.config.latent_dim)
@@ -288,7 +288,7 @@ def _make_tokenizer(tokenizer: Any, init_from: str | None) -> VideoTokenizer:
     if tokenizer is None and source is not None:
         return source.requires_grad_(True).train()
     config = TokenizerConfig.preset(tokenizer) if isinstance(tokenizer, str) else from_plain(TokenizerConfig, tokenizer)
-    network = VideoTokenizer(config)
+    network = affordable(VideoTokenizer, config)
     if source is not None:
         load_strict(network, source.state_dict(), str(init_from))
     return network.train()

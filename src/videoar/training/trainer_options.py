@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
 from videoar.errors import UserError
+from videoar.ranges import COUNT, check_ranges
 from videoar.training.precision import check_precision
 
 INSTEAD = {
@@ -22,9 +23,13 @@ def check_trainer(trainer: Trainer, kind: str) -> None:
     """Refuse options that would do nothing, or harm, in the training of a `kind`, tokenizer or generator.
 
     Raises:
-        UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, or a strategy
-            that shards what it must not.
+        UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, a strategy that
+            shards what it must not, a number that makes no sense, or, in a fit, nothing to train.
     """
+    check_ranges(trainer, log_every_n_steps=COUNT)
+    idle = [name for name in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, name) == 0]
+    if trainer.state.fn == "fit" and idle:
+        raise UserError(f"trainer.{idle[0]} must not be 0: there would be nothing to train")
     for name, nothing in (("gradient_clip_val", 0), ("gradient_clip_algorithm", None), ("accumulate_grad_batches", 1)):
         if (getattr(trainer, name) or nothing) != nothing:
             raise UserError(f"trainer.{name}: {INSTEAD[name]}")

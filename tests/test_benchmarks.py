@@ -38,3 +38,29 @@ def test_operations(tmp_path, capsys):
     assert found["sampling, clip"] > found["sampling step"] > 0
     assert found["generator training step"] > found["sampling step"] and found["tokenizer training step"] > 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("wrote ")
+
+
+IN_PROC = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks into /proc")
+
+
+@IN_PROC
+@pytest.mark.slow
+def test_endurance(tmp_path, capsys):
+    few = ["--clips", "2", "--steps", "4", "--workers", "1", "--patience", "300"]
+    assert script("endurance").main([*few, "--out", str(tmp_path)]) == 0, capsys.readouterr().out
+    found = json.loads((tmp_path / "endurance.json").read_text())["jobs"]
+    assert [name.split(",")[0] for name in found] == ["sample", "evaluate", "loader"]
+    assert all(facts["processes_left"] == 0 and facts["peak_mib"] > 50 for facts in found.values())
+
+
+@IN_PROC
+def test_endurance_sees_what_a_job_leaves_and_how_it_grows():
+    endurance = script("endurance")
+    code, seen, left, said = endurance.watch(["sh", "-c", "sleep 60 & echo gone; sleep 1; exit 3"], 30)
+    assert (code, left, said) == (3, 1, "gone\n")
+    assert max(processes for *_, processes in seen) >= 2
+    assert endurance.faults(endurance.summary(code, seen, left)) == ["exit code 3", "1 processes left"]
+    code, _, left, _ = endurance.watch(["sleep", "60"], 0.5)
+    assert (code, left) == (-14, 0)
+    grown = [(float(t), 100.0 + t, 5 + t, 1) for t in range(200)]
+    assert endurance.faults(endurance.summary(0, grown, 0)) == ["memory grew by 96 MiB", "96 more open files"]

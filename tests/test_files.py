@@ -50,3 +50,14 @@ def test_only_what_writers_left_is_removed(tmp_path):
         file.touch()
         inner.mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "b.txt", "c"])
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink(os.devnull, path)])
+def test_only_files_are_replaced(tmp_path, make):
+    make(tmp_path / "out.mp4")
+    with (
+        pytest.raises(UserError, match=r"out\.mp4 is no file that could be replaced"),
+        atomic_path(tmp_path / "out.mp4"),
+    ):
+        pytest.fail("nothing is begun")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]

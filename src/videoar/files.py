@@ -63,9 +63,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Missing parent folders are made. Readers therefore see the whole new file, the old one, or none.
 
     Raises:
-        UserError: the disk is full or not writable.
+        UserError: the disk is full or not writable, or `path` is a folder, a device or a pipe.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file that could be replaced")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,7 @@ def test_a_second_run_in_a_folder_is_refused(place, whole):
     config = (place / "whole" / "config.yaml").read_text()
     with pytest.raises(UserError, match=r"another run.*--ckpt_path last"):
         fit(place, "whole", "--model.optim.lr", "0.5")
+    (place / "elsewhere.ckpt").touch()
     with pytest.raises(UserError, match="another run"):
         fit(place, "whole", "--ckpt_path", str(place / "elsewhere.ckpt"))
     assert (place / "whole" / "config.yaml").read_text() == config

@@ -167,7 +167,7 @@ class _Parser(argparse.ArgumentParser):
     def _get_value(self, action: argparse.Action, text: str) -> Any:
         if not text.strip():  # the empty name of a path is the current folder, and an empty choice would be none
             raise argparse.ArgumentError(action, "must not be empty")
-        return super()._get_value(action, text)  # type: ignore[misc]
+        return super()._get_value(action, text)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")

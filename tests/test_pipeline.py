@@ -21,6 +21,7 @@ from videoar import (
 )
 from videoar.errors import UserError
 from videoar.sampling.given import as_clips
+from videoar.training.generator_module import GeneratorModule
 
 SIZE = (32, 48)
 
@@ -68,6 +69,22 @@ def test_unknown_keywords_are_refused_by_name(pipeline, tmp_path, wrong):
         pipeline.tokenizer.save_pretrained(tmp_path / "t", repo_id="me/it")
     with pytest.raises(TypeError, match="repo_id"):
         pipeline.save_pretrained(tmp_path / "p", repo_id="me/it")
+
+
+def test_a_runs_folder_is_a_pipeline(tmp_path, fit, clips, pipeline):
+    pipeline.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    module = GeneratorModule(GeneratorConfig.preset("debug"), str(tmp_path / "tokenizer"))
+    trainer = fit(module, clips(1, size=32))
+    trainer.save_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    loaded = VideoARPipeline.from_pretrained(tmp_path / "run")
+    assert loaded.generator.fingerprint() == load_models(tmp_path / "run")[0].fingerprint()
+    with pytest.raises(TypeError, match="revision only make sense for a model of the hub"):
+        VideoARPipeline.from_pretrained(tmp_path / "run", revision="main")
+    with pytest.raises(UserError, match="videoar.load_models reads the folder of a run"):
+        VideoAR.from_pretrained(tmp_path / "run")
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="a run that has no checkpoint yet"):
+        VideoARPipeline.from_pretrained(tmp_path / "begun")
 
 
 def test_a_checkpoint_given_to_from_pretrained_is_named(tmp_path):

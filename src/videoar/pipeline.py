@@ -28,7 +28,7 @@ from videoar.sampling.guidance import Guidance
 from videoar.sampling.pairing import check_pair
 from videoar.sampling.request import Progress
 from videoar.tokenizer.model import VideoTokenizer
-from videoar.training.checkpoint import load_models
+from videoar.training.checkpoint import load_models, model_place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,10 +66,10 @@ class VideoARPipeline:
     def from_pretrained(
         cls, path: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None, **hub: Any
     ) -> Self:
-        """From a folder with `generator/` and `tokenizer/`, a training checkpoint, a shipped name or the hub.
+        """From a folder with `generator/` and `tokenizer/`, a run's folder, a checkpoint, a shipped name or the hub.
 
         Args:
-            path: a checkpoint (.ckpt) gives its averaged weights, if it has any.
+            path: of a run's folder the newest checkpoint is taken, of a checkpoint (.ckpt) its averaged weights.
             dtype, device: of the parameters; None: float32, and the CPU.
             hub: `revision`, `cache_dir`, `token`, `force_download`, `local_files_only`.
 
@@ -77,9 +77,9 @@ class VideoARPipeline:
             UserError: as `VideoAR.from_pretrained`, or no tokenizer that belongs to the generator.
             TypeError: another keyword.
         """
-        if Path(path).is_file():
+        if model_place(path).is_file():
             if hub:
-                raise TypeError(f"{path} is a file; {', '.join(hub)} only make sense for a model of the hub")
+                raise TypeError(f"{path} is of this machine; {', '.join(hub)} only make sense for a model of the hub")
             pipeline = cls(*load_models(path))
         else:
             pipeline = cls(VideoAR.from_pretrained(path, **hub), VideoTokenizer.from_pretrained(path, **hub))

@@ -164,7 +164,8 @@ class Pretrained(PyTorchModelHubMixin):
         if not (folder / CONFIG).is_file() and (folder / cls.part).is_dir():
             folder = folder / cls.part
         if not (folder / CONFIG).is_file():
-            raise UserError(f"{folder} holds no {CONFIG}: not a saved {cls.__name__}")
+            hint = "; videoar.load_models reads the folder of a run" if (folder / "checkpoints").is_dir() else ""
+            raise UserError(f"{folder} holds no {CONFIG}: not a saved {cls.__name__}{hint}")
         config = cls._read_config(folder / CONFIG)
         model: Any = fitted(cls, config, read_weights(folder, cls.__name__), str(folder / WEIGHTS))  # type: ignore[type-var]
         return model.to(dtype).eval() if dtype is not None else model.eval()

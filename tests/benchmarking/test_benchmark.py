@@ -188,9 +188,16 @@ def test_a_sheet_shows_a_row_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["", str(tmp_path / "s.png"), f"one={tmp_path}/a", f"two={tmp_path}/b"])
     module.main()
     sheet = np.asarray(Image.open(tmp_path / "s.png"))
-    classes, frames, side = 2, 3, sheet.shape[0] // 2  # a clip of 32 pixels is shown three times as large
-    assert side in range(96, 104) and sheet.shape[1] > classes * frames * 96
+    classes, frames, side, names = 2, 3, 98, 40  # a clip of 32 pixels is shown three times as large
+    assert sheet.shape[0] in range(2 * 96 + names, 2 * 104 + names) and sheet.shape[1] > classes * frames * 96
     for row, grey in enumerate((50, 200)):
-        assert abs(int(sheet[row * side + 48, -48, 0]) - grey) < 6
+        assert abs(int(sheet[names + row * side + 48, -48, 0]) - grey) < 6
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "s.gif"), f"one={tmp_path}/a", f"two={tmp_path}/b"])
+    module.main()
+    moving = Image.open(tmp_path / "s.gif")
+    assert moving.n_frames == 5 and abs(moving.convert("L").getpixel((moving.width - 48, moving.height - 48)) - 200) < 6
+    (tmp_path / "b" / "pong_00002.mp4").unlink()
+    with pytest.raises(SystemExit):
+        module.main()
     with pytest.raises(FileNotFoundError, match="no samples"):
         module.videos(tmp_path, 0)

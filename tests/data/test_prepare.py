@@ -11,6 +11,7 @@ import subprocess
 import sys
 import wave
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ import pytest
 from videoar.cli import data as command
 from videoar.data.datasets import Reading
 from videoar.data.decoding import KillableDecoder
+from videoar.data.items import Source
 from videoar.data.layout import read_manifest
 from videoar.data.prepare import check_folder
 from videoar.data.probe import UnreadableClip
+from videoar.data.sources import index_source
 from videoar.data.ucf101 import TOOLS, prepare_ucf101
 from videoar.errors import UserError
 
@@ -169,6 +172,21 @@ def test_results_of_a_read_only_data_set_are_printed(clips):
     assert first.endswith("the results are only printed") and "cannot write manifest.csv into" in first
     assert "2 good files with 48 frames, 1 bad" in done.stdout and "--out names another folder" in last
     assert not (clips / "manifest.csv").exists()
+
+
+def test_copies_are_listed_and_not_trained_on(class_folder, tmp_path, capsys):
+    root, clip = tmp_path / "set", class_folder / "apple" / "clip0.mp4"
+    for name in ("a class/first.mp4", "a class/again.mkv", "b/copy.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(clip, root / name)
+    shutil.copyfile(class_folder / "apple" / "clip1.mp4", root / "b" / "other.mp4")
+    command.run(parse("check", str(root), "--workers", "1"))
+    shown = capsys.readouterr().out
+    assert "2 good files with 48 frames, 0 bad, 2 copies" in shown
+    assert "bad: b/copy.mp4: a copy of a class/again.mkv" in shown
+    index = index_source(Source(str(root)))
+    found = {Path(item.path).name for items in index.splits.values() for item in items}
+    assert found == {"again.mkv", "other.mp4"}
 
 
 def test_check_needs_a_folder_with_clips(tmp_path):

@@ -93,8 +93,22 @@ def test_a_model_on_real_clips(
         name.startswith("accuracy") for name in json.loads((tmp_path / "out" / "metrics.json").read_text())["values"]
     )
     capsys.readouterr()
-    assert main(["evaluate", "--real", str(real), "--model", str(models), "--metrics", "psnr"]) == 2
-    assert "clips of 1 + 4·n frames, the protocol takes all frames" in capsys.readouterr().err
+    assert main(["evaluate", "--real", str(real), "--model", str(models), "--set", "frames=6"]) == 2
+    assert "6 frames are not 1 + 4·n; use 5 or 9" in capsys.readouterr().err
+
+
+def test_a_model_says_how_long_and_large_ones_own_videos_are_taken(
+    folder: Folder, models: Path, tmp_path: Path, command_line: Callable
+) -> None:
+    real = folder("real", frames=19, size=(44, 60), count=2)
+    ask = ["evaluate", "--real", str(real), "--model", str(models), "--metrics", "psnr", "--out", str(tmp_path / "out")]
+    assert command_line(ask)[0] == 0
+    card = json.loads((tmp_path / "out" / "metrics.json").read_text())["card"]
+    assert (card["protocol"]["frames"], card["protocol"]["size"]) == (17, [32, 32])
+    assert "17 frames of 32x32, as the model takes" in card["deviations"][0]
+    short = folder("short", frames=7, count=1)
+    code, said = command_line(["evaluate", "--real", str(short), "--model", str(models)])
+    assert code == 2 and "7 frames, 17 at stride 1 are needed (--set frames=N takes fewer)" in said
 
 
 def test_vbench_layout_is_generated_measured_and_continued(

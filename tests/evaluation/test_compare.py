@@ -1,6 +1,7 @@
 """`videoar compare`: same clips and seeds for every model, the worst clip first, and models of every condition."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_all_scales_are_the_sample(clips):
     assert np.abs(last[::6, ::6].astype(int) - expected).max() <= 1, "the last column's last frame"
 
 
+def test_the_moving_sheet_has_real_clips_above_samples_and_a_class_a_column(clips):
+    again = replace(clips, items=(*clips.items[:2], clips.items[0]))
+    both = Comparison({"a": twin(), "b": twin(generator=False), "c": twin(seed=1)}, again, shown=3)
+    rows, labels, columns = both.clips_rows()
+    assert (labels, columns) == (["real", "a", "c"], ["pong", "другой"])
+    assert all(torch.equal(video, real) for video, real in zip(rows[0], again.video[:2]))
+    assert torch.equal(rows[2][1], both.sample("c", both.first_seeds).video[1])
+
+
 def test_the_worst_clip_comes_first(clips):
     compared = Comparison({"a": twin(), "b": twin(generator=False, seed=1)}, clips, shown=1)
     assert compared.generators == ["a"]
@@ -88,7 +98,7 @@ def test_the_command_writes_what_it_says(tmp_path, clip, capsys):
     assert list(facts["models"]) == ["klein", "large"] and facts["size"] == [16, 16] and facts["clips"]
     assert facts["psnr"]["klein"] != facts["psnr"]["large"]
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"clips.png", "scales.png", "worst.png", "seeds.png", "seeds.gif", "compare.json"}
+    assert names == {"clips.png", "clips.gif", "scales.png", "worst.png", "seeds.png", "seeds.gif", "compare.json"}
     assert "klein  PSNR" in capsys.readouterr().out
 
 

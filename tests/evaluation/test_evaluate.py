@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from videoar.data.files import VIDEO_SUFFIXES
+from videoar.data.folders import file_name_of, folder_of_class, read_folder
 from videoar.data.readers import open_video
 from videoar.data.writers import write_lossless
 from videoar.errors import UserError
 from videoar.evaluation.clips import frame_indices
 from videoar.evaluation.evaluate import evaluate
-from videoar.evaluation.folders import Skips, VideoFolder, pair_names
+from videoar.evaluation.folders import Skips, VideoFolder, class_of, pair_names
 from videoar.evaluation.plan import Options
 from videoar.evaluation.protocol import Protocol, names
 from videoar.evaluation.report import better_of
@@ -121,6 +123,25 @@ def test_folder_lists_recursively_and_prefers_video_to_gif(tmp_path: Path, folde
     (root / "testlist01.txt").write_text("gone.mp4 3\n")
     with pytest.raises(UserError, match=r"1 are missing, e\.g\. 'gone.mp4'"):
         VideoFolder(root / "testlist01.txt")
+
+
+def test_links_to_a_file_and_gifs_of_videos_are_no_further_videos(tmp_path: Path, folder: Folder, caplog) -> None:
+    root = folder("clips", count=2)
+    (root / "a_link.mp4").hardlink_to(root / "v00.mp4")
+    (root / "z_link.mp4").symlink_to(root / "v01.mp4")
+    for name in ("v00.gif", "grid.gif", "alone.gif"):
+        (root / name).write_bytes(name.encode())
+    (root / "samples.json").write_text("{}")
+    assert VideoFolder(root).names == ("a_link.mp4", "alone.gif", "v01.mp4")
+    assert "left out 2 links to files that are there: v00.mp4, z_link.mp4" in caplog.text
+    assert [Path(item.path).name for item in read_folder(root, VIDEO_SUFFIXES)] == ["a_link.mp4", "alone.gif", "v01.mp4"]
+
+
+@pytest.mark.parametrize("name", ["red square", "Größe/2", "a" * 80])
+def test_files_of_a_class_are_known_as_sample_writes_them(name: str) -> None:
+    classes = ("blue", name)
+    assert class_of(f"{file_name_of(name)}_00012.mp4", classes) == 1
+    assert class_of(f"x/{folder_of_class('blue')}/0.mp4", classes) == 0 and class_of("blue2_0.mp4", classes) == -1
 
 
 def test_choice_of_videos_is_seeded(folder: Folder) -> None:

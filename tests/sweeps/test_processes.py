@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from videoar.cli import main as cli
 from videoar.errors import UserError
+from videoar.sweeps import launch
 from videoar.sweeps.child import VIDEOAR, _command, read_json, write_child
 from videoar.sweeps.spec import load_sweep
 
@@ -64,9 +66,52 @@ def test_sigterm_ends_the_children_too(make_sweep, tmp_path):
     step = int(lines_of(log)[0].split()[2])
     sweep.terminate()
     _, err = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130 and err.decode().strip() == "videoar: interrupted"
+    assert sweep.returncode == 143 and "SIGTERM: waiting for checkpoints" in err.decode()
     with pytest.raises(ProcessLookupError):
         os.kill(step, 0)
+
+
+SAVES = """
+import pathlib, signal, sys, time
+def save(number, frame):
+    time.sleep(1)
+    pathlib.Path(sys.argv[1]).write_text("saved")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save if sys.argv[2] == "saves" else signal.SIG_IGN)
+pathlib.Path(sys.argv[1] + ".ready").touch()
+time.sleep(100)
+"""
+
+
+def begun(tmp_path, kind):
+    """A job that saves one second after SIGTERM, or one that does not listen."""
+    place = tmp_path / kind
+    process = subprocess.Popen([sys.executable, "-c", SAVES, str(place), kind], start_new_session=True)
+    wait_for(place.with_name(f"{kind}.ready").exists, "the start")
+    return launch._Process(process), place
+
+
+def test_children_that_are_to_end_get_time_for_their_checkpoints(tmp_path, monkeypatch):
+    jobs, places = zip(*(begun(tmp_path / name, "saves") for name in ("a", "b") if not (tmp_path / name).mkdir()))
+    launch.stop(jobs)
+    assert [place.read_text() for place in places] == ["saved", "saved"]
+    assert [job.process.returncode for job in jobs] == [143, 143]
+    monkeypatch.setattr(launch, "GRACE_S", 0.2)
+    deaf, _ = begun(tmp_path, "deaf")
+    launch.stop([deaf])
+    assert deaf.process.returncode == -signal.SIGKILL
+
+
+def test_a_second_signal_does_not_wait_for_checkpoints(tmp_path, monkeypatch):
+    deaf, _ = begun(tmp_path, "deaf")
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "time", SimpleNamespace(sleep=interrupted, monotonic=time.monotonic))
+    with pytest.raises(KeyboardInterrupt):
+        launch.stop([deaf])
+    assert deaf.process.returncode == -signal.SIGKILL
 
 
 def test_an_interrupted_fit_goes_on_from_its_last_checkpoint(make_sweep, base_config, tmp_path):

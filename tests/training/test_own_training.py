@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from videoar.errors import UserError
+from videoar.generator.model import GeneratorConfig
+from videoar.training.generator_module import GeneratorModule
 from videoar.training.tokenizer_module import TokenizerModule
 from videoar.training.trainer_options import INSTEAD, check_trainer
 
@@ -84,6 +86,23 @@ def test_an_extra_term_is_part_of_the_loss_and_logged(fit, own, clips):
     assert metrics["train/loss"] == pytest.approx(float(plain.callback_metrics["train/loss"] + metrics["train/grey"]))
     moved = [a - b for a, b in zip(with_term.tokenizer.parameters(), without.tokenizer.parameters())]
     assert max(float(difference.detach().abs().max()) for difference in moved) > 0, "it has a gradient"
+
+
+class OwnGenerator(GeneratorModule):
+    """A term that keeps the logits small."""
+
+    def extra_terms(self, logits, lesson, batch):
+        return {"small": 0.1 * logits.square().mean()}
+
+
+def test_an_extra_term_of_the_generator_is_validated_too(fit, clips, list_data, tokenizer_module, tmp_path):
+    tokenizer = tokenizer_module({"gan": 0.0}).tokenizer
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    small = GeneratorConfig(latent_dim=8, width=32, depth=1, heads=2, num_classes=2)
+    module = OwnGenerator(small, str(tmp_path / "tokenizer"))
+    trainer = fit(module, list_data(clips(1), clips(1)))
+    found = trainer.callback_metrics
+    assert found["train/small"] > 0 and found["val/small"] > 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Put checkpoints side by side: the same held-out clips and seeds, as contact sheets.
+"""Put checkpoints side by side: the same held-out clips and seeds, as contact sheets and moving pictures.
 
 videoar compare runs/a runs/b --data my_videos --out outputs/compare
 videoar compare small=runs/a large=runs/b --data my_videos --frames 9 --guidance none
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frames", type=FRAMES, default=17, help="pixel frames of a clip, 1 + 4n (default 17)")
     add("--size", type=SIDE, default=None, metavar="PX", help="side of the clips (default: as the first model trained)")
     add("--guidance", type=options.guidance, default=None, help="as in `videoar sample`")
-    add("--fps", type=FPS, default=8.0, help="frames a second of seeds.gif (default 8)")
+    add("--fps", type=FPS, default=8.0, help="frames a second of the GIFs (default 8)")
     add("--device", type=options.device, default=None, help="cpu, cuda, … (default: cuda if there is one)")
 
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     jobs = parser.add_subparsers(dest="job", required=True, metavar="atari|ucf101|check")
     _add_atari(jobs.add_parser("atari", help="render class-labelled clips of Atari games (needs ale-py)"))
     _add_ucf101(jobs.add_parser("ucf101", help="unpack, verify and check UCF-101 as distributed"))
-    _add_check(jobs.add_parser("check", help="decode every clip of a folder; list true frame counts and bad files"))
+    _add_check(jobs.add_parser("check", help="decode every clip of a folder; list frame counts, bad files and copies"))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -105,7 +105,7 @@ def _ucf101(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from videoar.data.prepare import check_files, claim_lists, find_media, write_lists
+    from videoar.data.prepare import check_files, claim_lists, copies_in, find_media, write_lists
 
     total, out, refusal = len(find_media(args.folder)), args.out or args.folder, None
     try:
@@ -120,15 +120,17 @@ def _check(args: argparse.Namespace) -> None:
             jobs.show("decoding every file", next(numbers), total)
 
         good, bad = check_files(args.folder, args.backend, args.patience, args.workers, report)
-    _print_bad(bad)
+    copies = copies_in(args.folder, good)
+    good = [row for row in good if row.path not in copies]
+    _print_bad(bad | copies)
     frames = sum(row.frames for row in good)
-    print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad")
+    print(f"{args.folder}: {len(good)} good files with {frames} frames, {len(bad)} bad, {len(copies)} copies")
     for reader, files in sorted(Counter(row.reader for row in good if row.reader).items()):
         print(f"{files} read by {reader}: the frames at random places are those of decoding in order")
     if refusal:
         raise UserError(refusal)
-    write_lists(out, good, bad, args.folder)
-    print(f"wrote {out / 'manifest.csv'}" + (" and bad_files.csv" if bad else ""))
+    write_lists(out, good, bad | copies, args.folder)
+    print(f"wrote {out / 'manifest.csv'}" + (" and bad_files.csv" if bad or copies else ""))
 
 
 def _print_bad(bad: dict[str, str]) -> None:

@@ -10,10 +10,12 @@ python outputs/atari-onnx/sample.py --label pong
 """
 
 import argparse
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from videoar.cli.options import storage
+from videoar.cli.progress import Jobs
 from videoar.errors import UserError
 from videoar.ranges import SIDE
 
@@ -57,8 +59,12 @@ def _safetensors(args: argparse.Namespace) -> Path:
 
 
 def _onnx(args: argparse.Namespace) -> Path:
-    from videoar.serving.export import export_onnx
-    from videoar.serving.precision import smaller
+    try:
+        from videoar.serving.export import export_onnx
+        from videoar.serving.precision import smaller
+        from videoar.serving.runner import GRAPHS
+    except ImportError as error:
+        raise UserError(f"--onnx needs {error.name}: pip install 'videoar[onnx]'") from error
     from videoar.training.checkpoint import load_models
 
     if args.overwrite or args.dtype != "float32":
@@ -67,7 +73,9 @@ def _onnx(args: argparse.Namespace) -> Path:
         raise UserError(f"--size takes one or two numbers, got {args.size}")
     size = (args.size[0], args.size[-1]) if args.size else None
     models = load_models(args.checkpoint, not args.raw)
-    if args.weights == "float32":
-        return export_onnx(*models, args.out, size)
-    with TemporaryDirectory() as place:
-        return smaller(export_onnx(*models, Path(place) / "float32", size), args.out, args.weights)
+    with Jobs() as jobs, TemporaryDirectory() as place:
+        written = count(1)
+        told = lambda name: jobs.say(f"graph {next(written)} of {len(GRAPHS)}: {name}.onnx")  # noqa: E731
+        if args.weights == "float32":
+            return export_onnx(*models, args.out, size, told)
+        return smaller(export_onnx(*models, Path(place) / "float32", size, told), args.out, args.weights)

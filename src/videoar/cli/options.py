@@ -57,7 +57,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="videoar-atari",
         metavar="PATH",
-        help="a generator checkpoint (.ckpt), an exported folder or a name (default: the shipped videoar-atari)",
+        help="a generator's checkpoint, run or exported folder, or a name (default: the shipped videoar-atari)",
     )
 
 

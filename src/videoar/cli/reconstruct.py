@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="PATH",
-        help="a tokenizer or generator checkpoint, or an exported folder",
+        help="a run's folder, a checkpoint, an exported folder or a name; of a tokenizer or a generator",
     )
     add("--side-by-side", action="store_true", help="write the original to the left of the reconstruction")
     add("--metrics", metavar="FILE.json", help="write PSNR and SSIM of every frame")

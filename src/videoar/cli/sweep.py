@@ -2,7 +2,7 @@
 
 Every child run has a folder with an override YAML (the last --config, so it wins), its exact commands, its log and its
 result. Started again, a sweep skips what is finished and resumes what was killed. A failed child is reported, the
-others go on, and the exit code is 1.
+others go on, and the exit code is 1. Ctrl-C and SIGTERM let children write their checkpoints; exit code 130 and 143.
 
 examples:
   videoar sweep configs/sweeps/debug.yaml                        # minutes on a CPU
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         print(plan_text(sweep), end="")
         return 0
     devices = args.devices.split(",") if args.devices else []
-    with _ended_by_sigterm():
+    with _ended_by_signals():
         result = run_sweep(sweep, launcher=args.launcher, jobs=args.jobs, devices=devices)
     if result.files:
         print(markdown(sweep, result.outcomes), end="")
@@ -61,14 +62,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end us like Ctrl-C, so that the children are ended too."""
+def _ended_by_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end the sweep with SystemExit(128 + signal), after its children; a second one ends those."""
+    seen: list[int] = []
 
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+    def end(number: int, frame: Any) -> None:
+        name = signal.Signals(number).name
+        if not seen:
+            print(f"\n{name}: waiting for checkpoints of what runs; once more to end it at once", file=sys.stderr)
+            print("the same command goes on with the sweep", file=sys.stderr)
+        seen.append(number)
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

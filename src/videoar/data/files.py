@@ -1,7 +1,8 @@
 """The kinds of files that data sets are made of, finding them, and reading text as people store it."""
 
+import hashlib
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from videoar.errors import UserError
@@ -35,6 +36,22 @@ def walk(root: Path, suffixes: Container[str]) -> list[Path]:
                 yield path
 
     return sorted(visit(root, frozenset()))
+
+
+def same_bytes(files: Iterable[Path]) -> dict[Path, Path]:
+    """Files that hold what an earlier one holds, with that one; only files of equal size are read."""
+    sizes: dict[int, list[Path]] = {}
+    for file in files:
+        sizes.setdefault(file.stat().st_size, []).append(file)
+    found = {}
+    for group in (group for group in sizes.values() if len(group) > 1):
+        first: dict[bytes, Path] = {}
+        for file in group:
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").digest()
+            if (original := first.setdefault(digest, file)) is not file:
+                found[file] = original
+    return found
 
 
 def is_text(name: str | Path) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-from videoar.data.files import LATENT_SUFFIXES, as_text, is_text, walk
+from videoar.data.files import LATENT_SUFFIXES, VIDEO_SUFFIXES, as_text, is_text, walk
 from videoar.data.items import Item, captioned, split_of
 from videoar.errors import UserError
 
@@ -46,6 +46,25 @@ def printable(name: object) -> str:
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
+def without_copies(files: Sequence[Path], left: LeftOut) -> list[Path]:
+    """One file of each video: no second link to a file, no GIF beside a video of its name, no grid of samples."""
+    videos = {file.with_suffix("") for file in files if file.suffix.lower() in VIDEO_SUFFIXES - {".gif"}}
+    kept: dict[tuple[int, ...], Path] = {}
+    for number, file in enumerate(files):
+        if file.suffix.lower() == ".gif" and (file.with_suffix("") in videos or _is_grid(file)):
+            continue
+        found = file.stat()
+        identity = (found.st_dev, found.st_ino, found.st_size) if found.st_ino else (number,)  # 0: has no such number
+        if kept.setdefault(identity, file) is not file:
+            left.add("links to files that are there", file.relative_to(left.source))
+    return list(kept.values())
+
+
+def _is_grid(file: Path) -> bool:
+    """Whether `videoar sample --grid` wrote it."""
+    return file.name == "grid.gif" and (file.parent / "samples.json").is_file()
+
+
 def places(files: Sequence[PurePath]) -> list[tuple[str | None, str | None] | None]:
     """(split, class) of files, given by their paths inside the data set; None for what lies beside the splits.
 
@@ -74,7 +93,7 @@ def read_folder(root: Path, suffixes: frozenset[str]) -> list[Item]:
     left, items = LeftOut(root), []
     files = walk(root, suffixes)
     left.add("files whose names are not UTF-8", *(file.relative_to(root) for file in files if not is_text(file)))
-    files = [file for file in files if is_text(file)]
+    files = without_copies([file for file in files if is_text(file)], left)
     found = places([file.relative_to(root) for file in files])
     for file, place in zip(files, found, strict=True):
         if place is None:
@@ -125,6 +144,11 @@ def folder_of_class(label: str) -> str:
     if name.startswith(".") or split_of(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
     return name
+
+
+def file_name_of(text: str) -> str:
+    """A class or a prompt as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in text)[:60]
 
 
 def class_of_folder(name: str) -> str:

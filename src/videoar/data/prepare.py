@@ -2,20 +2,20 @@
 
     manifest.csv              path,class,frames,fps,size,reader,seeks: files that decode, how many frames really
                               do, who reads them, and at how many places that was compared with decoding in order
-    bad_files.csv             path,reason: the others; training leaves them out
+    bad_files.csv             path,reason: the others, copies of good ones too; training leaves them out
     videoar_frames.sqlite     time stamps and key frames, so that hour-long files open at once
 
 The lists are picked up by `Source(path=folder)`, or written to another folder by `Source(path=folder, manifest=other)`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import local
 
 from videoar.data.decoding import KillableDecoder
-from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_text, walk
+from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_text, same_bytes, walk
 from videoar.data.folders import places, printable
 from videoar.data.index import write_index
 from videoar.data.layout import ManifestRow, foreign_lists, write_bad_files, write_manifest
@@ -127,6 +127,13 @@ def check_files(
         for decoder in decoders:
             decoder.close()
     return good, bad
+
+
+def copies_in(root: Path, good: Sequence[ManifestRow]) -> dict[str, str]:
+    """{file: reason} of good files that hold, byte for byte, what an earlier one holds: they would count twice."""
+    found = same_bytes(root / row.path for row in good)
+    inside = {file: file.relative_to(root).as_posix() for file in (*found, *found.values())}
+    return {inside[copy]: f"a copy of {inside[first]}" for copy, first in found.items()}
 
 
 def _in_order(

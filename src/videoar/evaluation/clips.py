@@ -40,7 +40,7 @@ def frame_indices(length: int, protocol: Protocol, real: bool, name: str) -> lis
     frames = protocol.frames or (length + stride - 1) // stride
     spare = length - ((frames - 1) * stride + 1)
     if spare < 0:
-        raise ValueError(f"{length} frames, {frames} at stride {stride} are needed")
+        raise ValueError(f"{length} frames, {frames} at stride {stride} are needed (--set frames=N takes fewer)")
     start = 0
     if real and protocol.start == "centre":
         start = spare // 2

@@ -3,6 +3,7 @@
 Written into one folder:
 
     clips.png    real | each model's reconstruction | its sample of the clip's class or caption
+    clips.gif    real clips above each model's samples, a class or caption a column
     scales.png   each model's sample, decoded from its first k scales only
     worst.png    the clips with the lowest PSNR, real | each model's reconstruction
     seeds.png    a row a model and condition, a column a seed; seeds.gif moves
@@ -31,7 +32,7 @@ from videoar.data.sheets import contact_sheet, moving_grid
 from videoar.data.writers import write_gif, write_png
 from videoar.errors import UserError
 from videoar.evaluation.examples import Clips, read_clips
-from videoar.evaluation.models import ModelTwin, load_twin
+from videoar.evaluation.models import DEFAULT_SIZE, ModelTwin, load_twin
 from videoar.evaluation.plan import Progress
 from videoar.generator.conditioning import batch_condition
 from videoar.metrics.pixels import frame_psnr
@@ -40,7 +41,6 @@ from videoar.sampling.guidance import Guidance
 from videoar.sampling.request import Request
 
 log = logging.getLogger(__name__)
-DEFAULT_SIZE = (128, 128)
 
 
 @dataclass
@@ -115,6 +115,14 @@ class Comparison:
                 columns[f"{name}: sample"] = self.sample(name, self.first_seeds).video
         return _sheet(columns, self.clips.names[: self.shown], 5 if len(columns) < 4 else 3)
 
+    def clips_rows(self) -> tuple[list[list[Tensor]], list[str], list[str]]:
+        """Videos, row labels and column names of the moving sheet: real above samples, one clip of each name."""
+        names = self.clips.names[: self.shown]
+        picked = [names.index(name) for name in dict.fromkeys(names)]
+        sides = [self.clips.video, *(self.sample(name, self.first_seeds).video for name in self.generators)]
+        rows = [[videos[i] for i in picked] for videos in sides]
+        return rows, ["real", *self.generators], [names[i] for i in picked]
+
     def scales_sheet(self) -> Any:
         """What each model's first sample is after its first k scales; all models' rows have K columns."""
         rows, labels = [], []
@@ -154,6 +162,7 @@ class Comparison:
         write_png(folder / "worst.png", self.worst_sheet())
         if self.generators:
             write_png(folder / "scales.png", self.scales_sheet())
+            write_gif(folder / "clips.gif", moving_grid(*self.clips_rows()), fps)
             rows, labels, columns = self.seeds_rows(seeds)
             write_png(folder / "seeds.png", contact_sheet(rows, 2, labels, columns))
             write_gif(folder / "seeds.gif", moving_grid(rows, labels, columns), fps)

@@ -57,10 +57,17 @@ def evaluate(
     protocol = Protocol.load(protocol) if isinstance(protocol, str) else protocol
     real_folder = real if real is None or isinstance(real, VideoFolder) else VideoFolder(real)
     subjects = [fake if isinstance(fake, ModelTwin) else VideoFolder(fake) for fake in fakes]
+    named = protocol
+    for model in (subject for subject in subjects if isinstance(subject, ModelTwin)):
+        protocol = model.filled(protocol)
     plan = Plan.make(metrics, real_folder, subjects, protocol, features, options)
     if real is not None and set(plan.metrics) <= {"moving_ratio", "drift"} and not metrics and not dimensions:
         raise UserError("nothing can be compared: " + "; ".join(f"{k}: {v}" for k, v in plan.unavailable.items()))
     report = Report(protocol, features, dimensions)
+    if protocol != named:
+        assert protocol.size is not None
+        shape = f"{protocol.frames} frames of {protocol.size[0]}x{protocol.size[1]}"
+        report.deviations.append(f"{shape}, as the model takes; the protocol leaves it open")
     report.unavailable |= plan.unavailable | (dimensions.unavailable if dimensions else {})
     real_side = _RealSide()
     for subject in subjects:

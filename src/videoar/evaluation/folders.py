@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
 from videoar.data.files import VIDEO_SUFFIXES, is_text, walk
-from videoar.data.folders import LeftOut, class_in, places
+from videoar.data.folders import LeftOut, class_in, file_name_of, places, without_copies
 from videoar.data.items import Source
 from videoar.data.lists import listed_videos
 from videoar.data.sources import index_source
@@ -47,8 +47,7 @@ class VideoFolder:
     """The videos of a folder and all its subfolders, or those that a list file names, in sorted order.
 
     A list file (`testlist01.txt`) has one path a line, relative to its own folder, perhaps followed by a class number.
-    Of a GIF and another video file with the same name (as `videoar sample` writes them) the GIF is left out, and so is
-    `grid.gif` beside that command's `samples.json`.
+    Copies are left out (`without_copies`).
 
     Args:
         split: of a data set in a folder only what training calls so; `val` are the clips that it holds out.
@@ -71,17 +70,13 @@ class VideoFolder:
             return
         if not self.path.is_dir():
             raise UserError(f"no folder at {self.path}")
-        files = (p for p in walk(self.path, VIDEO_SUFFIXES) if not _is_grid(p))
-        every = {p.relative_to(self.path).as_posix() for p in files}
-        found = {name for name in every if is_text(name)}
-        left = LeftOut(self.path)
-        left.add("videos whose names are not UTF-8", *sorted(every - found))
+        every, left = walk(self.path, VIDEO_SUFFIXES), LeftOut(self.path)
+        left.add("videos whose names are not UTF-8", *(p.relative_to(self.path) for p in every if not is_text(p)))
+        found = without_copies([p for p in every if is_text(p)], left)
         left.log()
-        videos = {stem_of(name) for name in found if not name.lower().endswith(".gif")}
-        found = {name for name in found if not (name.lower().endswith(".gif") and stem_of(name) in videos)}
         if not found:
             raise UserError(f"no videos in {self.path} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
-        self.names = tuple(sorted(found))
+        self.names = tuple(sorted(p.relative_to(self.path).as_posix() for p in found))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -100,10 +95,6 @@ class VideoFolder:
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats)]
 
 
-def _is_grid(path: Path) -> bool:
-    return path.name == "grid.gif" and (path.parent / "samples.json").is_file()
-
-
 def stem_of(name: str) -> str:
     """A file's path without its suffix: what pairs a generated video with a real one."""
     return name.rsplit(".", 1)[0]
@@ -111,8 +102,10 @@ def stem_of(name: str) -> str:
 
 def class_of(name: str, classes: Sequence[str]) -> int:
     """Which class a file belongs to, by a folder of its path or as `videoar sample`'s `<class>_<seed>`; -1: none."""
-    label = class_in(PurePosixPath(name), classes) or PurePosixPath(name).stem.rpartition("_")[0]
-    return classes.index(label) if label in classes else -1
+    if (label := class_in(PurePosixPath(name), classes)) is not None:
+        return classes.index(label)
+    stem = PurePosixPath(name).stem.rpartition("_")[0]
+    return next((i for i, label in enumerate(classes) if stem == file_name_of(label)), -1)
 
 
 def shared_classes(real: VideoFolder, fakes: Sequence[VideoFolder], protocol: Protocol) -> tuple[str, ...]:

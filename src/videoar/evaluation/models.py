@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,12 +15,18 @@ from torch import Tensor
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.folders import class_in
 from videoar.errors import UserError
+from videoar.evaluation.protocol import Protocol
 from videoar.generator.conditioning import batch_condition
 from videoar.generator.model import VideoAR
 from videoar.metrics.bits import BitAccuracy, CodebookUsage
 from videoar.pretrained import shipped_model
+from videoar.sampling.given import latent_frames
+from videoar.sampling.request import Request
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.checkpoint import load_models, load_tokenizer, model_place, read_checkpoint
+
+DEFAULT_SIZE = (128, 128)
+"""Of clips for a tokenizer alone."""
 
 
 class ModelTwin:
@@ -39,11 +46,20 @@ class ModelTwin:
         self.accuracy: BitAccuracy | None = None
         self.unlabelled = 0
 
-    def check_frames(self, frames: int | None) -> None:
-        """Raise UserError unless clips of `frames` frames can be encoded."""
-        ratio = self.tokenizer.config.temporal_ratio
-        if frames is None or (frames - 1) % ratio:
-            raise UserError(f"a model needs clips of 1 + {ratio}·n frames, the protocol takes {frames or 'all'} frames")
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) that the generator was trained at; a tokenizer alone knows none."""
+        return self.generator.config.size if self.generator is not None else DEFAULT_SIZE
+
+    def filled(self, protocol: Protocol) -> Protocol:
+        """The protocol with a length and a size of clips where it leaves them open: what `generate` makes.
+
+        Raises:
+            UserError: it takes a number of frames that cannot be encoded.
+        """
+        protocol = replace(protocol, frames=protocol.frames or Request.frames, size=protocol.size or self.size)
+        latent_frames(self.tokenizer, protocol.frames or 0)
+        return protocol
 
     @torch.no_grad()
     def __call__(self, video: Tensor, names: Sequence[str]) -> Tensor:

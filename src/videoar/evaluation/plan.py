@@ -96,10 +96,8 @@ class Plan:
     ) -> Plan:
         if unknown := [name for name in wanted or () if name not in METRICS]:
             raise UserError(f"unknown metric {unknown[0]!r}; there are {', '.join(METRICS)}")
-        for model in (fake for fake in fakes if isinstance(fake, ModelTwin)):
-            if real is None:
-                raise UserError("a model is measured on real videos; give a folder of them")
-            model.check_frames(protocol.frames)
+        if real is None and any(isinstance(fake, ModelTwin) for fake in fakes):
+            raise UserError("a model is measured on real videos; give a folder of them")
         plan = cls([], {}, real, fakes, protocol, features, options)
         for name in METRICS if wanted is None else wanted:
             try:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from videoar import __version__
+from videoar.data.folders import file_name_of
 from videoar.data.sheets import contact_sheet, moving_grid
 from videoar.data.writers import open_mp4_writer, to_uint8, write_gif, write_png
 from videoar.gallery.folder import GRIDS, write_settings
@@ -119,7 +120,10 @@ def write_samples(
     settings: dict[str, Any] = {**(facts or {}), "options": asdict(source.options(asked))}
     settings |= {"videoar": __version__, **source.facts(), "videos": []}
     for part, request in in_batches(jobs, asked, gallery.batch):
-        stems = [gallery.folder / f"{_file_name(value)}_{seed:05d}" for value, seed in part]
+        stems = [
+            gallery.folder / f"{'sample' if value is None else file_name_of(str(value))}_{seed:05d}"
+            for value, seed in part
+        ]
         if progress is not None:
             request = replace(request, progress=_told(progress, f"{len(files) + len(part)}/{len(jobs)}"))
         clips = _write_batch(_stream(source, request, gallery), stems, gallery.fps)
@@ -170,10 +174,3 @@ def _write_grid(gallery: Gallery, names: list[str], videos: list[np.ndarray], ro
     gif, png = (gallery.folder / name for name in GRIDS)
     write_gif(gif, moving_grid(rows, names, columns, side=128), gallery.fps)
     write_png(png, contact_sheet(rows, 5, names, columns or ["sample"]))
-
-
-def _file_name(value: int | str | None) -> str:
-    """A condition as part of a file name."""
-    if value is None:
-        return "sample"
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in str(value))[:60]

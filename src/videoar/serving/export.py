@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,12 +37,17 @@ OPSET = 18
 
 
 def export_onnx(
-    generator: VideoAR, tokenizer: VideoTokenizer, out: str | Path, size: tuple[int, int] | None = None
+    generator: VideoAR,
+    tokenizer: VideoTokenizer,
+    out: str | Path,
+    size: tuple[int, int] | None = None,
+    progress: Callable[[str], None] = lambda graph: None,
 ) -> Path:
     """Write the folder `out`, weights in float32 (`precision.smaller` makes a smaller one of it).
 
     Args:
         size: (height, width) of the videos in pixels; None: what the generator was trained at.
+        progress: called with the name of every graph that is written; each takes seconds.
 
     Raises:
         UserError: `out` exists, onnx is missing, a size the tokenizer does not take, or a model that has parts no graph
@@ -58,6 +63,7 @@ def export_onnx(
         with SharedWeights(folder) as weights:
             for name, model in (*_generator_graphs(generator), *_tokenizer_graphs(tokenizer, size)):
                 weights.save(model, name)
+                progress(name)
         about = _description(generator, tokenizer, size)
         (folder / runner.DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         for file in ("runner.py", "sample.py"):

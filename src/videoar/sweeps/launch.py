@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,8 @@ from videoar.errors import UserError
 from videoar.sweeps.child import read_json, run_child
 
 LAUNCHERS = ("process", "local", "slurm")
-GRACE_S = 15.0
+GRACE_S = 120.0
+"""How long children that are to end may take: a fit finishes its batch and writes a checkpoint."""
 
 
 class Job(Protocol):
@@ -24,8 +26,27 @@ class Job(Protocol):
     def done(self) -> bool:
         """Has it ended, well or not?"""
 
-    def stop(self) -> None:
-        """End it, its steps too."""
+    def ask(self) -> None:
+        """Ask it and its steps to end."""
+
+    def gone(self) -> bool:
+        """Has it ended, and all that it had started?"""
+
+    def kill(self) -> None:
+        """End it and its steps at once."""
+
+
+def stop(jobs: Sequence[Job]) -> None:
+    """Ask all jobs to end, wait for `GRACE_S` and kill what is left; an exception while waiting kills it at once."""
+    for job in jobs:
+        job.ask()
+    until = time.monotonic() + GRACE_S
+    try:
+        while not all(job.gone() for job in jobs) and time.monotonic() < until:
+            time.sleep(0.05)
+    finally:
+        for job in jobs:
+            job.kill()
 
 
 class Launcher(Protocol):
@@ -68,13 +89,15 @@ class _Process:
     def done(self) -> bool:
         return self.process.poll() is not None
 
-    def stop(self) -> None:
-        """Ask the child and its step to end, then insist."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            self._signal(sign)
-            until = time.monotonic() + GRACE_S
-            while self._signal(0) and time.monotonic() < until:
-                time.sleep(0.05)
+    def ask(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def gone(self) -> bool:
+        return not self._signal(0)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self.process.wait()
 
     def _signal(self, sign: int) -> bool:
         """Signal the whole group (0: only look); is anybody left?"""
@@ -139,11 +162,14 @@ class _Submitted:
     def done(self) -> bool:
         return self.job.done()
 
-    def stop(self) -> None:
+    def ask(self) -> None:
         self.job.cancel()
-        until = time.monotonic() + GRACE_S
-        while not self.job.done() and time.monotonic() < until:
-            time.sleep(0.2)
+
+    def gone(self) -> bool:
+        return self.job.done()
+
+    def kill(self) -> None:
+        """Nothing: the cluster does, after a time of its own."""
 
 
 def failure(folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from videoar.errors import UserError
 from videoar.sweeps.child import partial_result, result_of, tail, write_child
-from videoar.sweeps.launch import Job, Launcher, failure, make_launcher
+from videoar.sweeps.launch import Job, Launcher, failure, make_launcher, stop
 from videoar.sweeps.report import Outcome, write_results
 from videoar.sweeps.show import View
 from videoar.sweeps.spec import Child, Sweep, load_sweep
@@ -106,8 +106,7 @@ def _run_all(
                 else:
                     view.running(child, folder)
     finally:
-        for _, job in running.values():
-            job.stop()
+        stop([job for _, job in running.values()])
     return [outcomes[child.name] for child in children]
 
 

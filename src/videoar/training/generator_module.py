@@ -212,7 +212,8 @@ class GeneratorModule(TrainingModule):
         """A hook for subclasses: more terms of the loss by name, none here.
 
         Each is a scalar that is added to the bits' cross-entropy as it is (a weight belongs into it) and is logged as
-        `train/NAME`. `logits` are [B, L, D] of the whole clip; `lesson` holds the tokens and the target bits.
+        `train/NAME` and `val/NAME`. `logits` are [B, L, D] of the whole clip; `lesson` holds the tokens and the target
+        bits, uncorrupted in validation.
         """
         return {}
 
@@ -259,8 +260,9 @@ class GeneratorModule(TrainingModule):
         frames = latent.shape[2]
         condition = self._condition(batch, 0.0, None)
         logits = self.network(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
-        result = bitwise_loss(logits, lesson.targets, pyramid, frames)
-        self.log_scalars(split, loss_report(result), latent.shape[0], prog_bar=("loss", "accuracy"))
+        report = loss_report(bitwise_loss(logits, lesson.targets, pyramid, frames))
+        report |= self.extra_terms(logits, lesson, batch)
+        self.log_scalars(split, report, latent.shape[0], prog_bar=("loss", "accuracy"))
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 

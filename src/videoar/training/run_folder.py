@@ -9,6 +9,7 @@ runs/generator/           --trainer.default_root_dir
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,10 @@ def set_aside(root: Path) -> Path | None:
 def next_command(kind: str, root: Path, arguments: list[str], data: Any) -> str:
     """What one would do after a training of this kind."""
     if kind == "generator":
-        return f"videoar sample --model {root}"
+        return shlex.join(["videoar", "sample", "--model", str(root)])
     configs = [Path(word) for word in arguments if word.endswith((".yaml", ".yml"))]
     twins = [path.parent.parent / "generator" / path.name for path in configs if path.parent.name == "tokenizer"]
     config = next((str(path) for path in twins if path.is_file()), "GENERATOR.yaml")
     sources = getattr(data, "sources", None)
-    videos = f" --data.root {sources[0].path}" if sources and len(sources) == 1 else ""
-    return f"videoar fit --config {config}{videos} --model.tokenizer {root}"
+    videos = ["--data.root", str(sources[0].path)] if sources and len(sources) == 1 else []
+    return shlex.join(["videoar", "fit", "--config", config, *videos, "--model.tokenizer", str(root)])

@@ -80,7 +80,7 @@ def test_a_runs_folder_is_a_pipeline(tmp_path, fit, clips, pipeline):
     assert loaded.generator.fingerprint() == load_models(tmp_path / "run")[0].fingerprint()
     with pytest.raises(TypeError, match="revision only make sense for a model of the hub"):
         VideoARPipeline.from_pretrained(tmp_path / "run", revision="main")
-    with pytest.raises(UserError, match="videoar.load_models reads the folder of a run"):
+    with pytest.raises(UserError, match="load_models reads the folder of a run"):
         VideoAR.from_pretrained(tmp_path / "run")
     (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="a run that has no checkpoint yet"):

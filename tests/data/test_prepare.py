@@ -126,8 +126,8 @@ def test_check_writes_true_counts_and_reasons(messy, capsys):
 @pytest.fixture
 def clips(tmp_path, class_folder):
     """Two good clips and one whose name is no text."""
-    for name in ("a.mp4", "b.mp4", os.fsdecode(b"caf\xe9.mp4")):
-        shutil.copy(class_folder / "apple" / "clip0.mp4", tmp_path / name)
+    for number, name in enumerate(("a.mp4", "b.mp4", os.fsdecode(b"caf\xe9.mp4"))):
+        shutil.copy(class_folder / "apple" / f"clip{number % 2}.mp4", tmp_path / name)
     return tmp_path
 
 

@@ -10,7 +10,6 @@ python outputs/atari-onnx/sample.py --label pong
 """
 
 import argparse
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -62,7 +61,6 @@ def _onnx(args: argparse.Namespace) -> Path:
     try:
         from videoar.serving.export import export_onnx
         from videoar.serving.precision import smaller
-        from videoar.serving.runner import GRAPHS
     except ImportError as error:
         raise UserError(f"--onnx needs {error.name}: pip install 'videoar[onnx]'") from error
     from videoar.training.checkpoint import load_models
@@ -74,8 +72,7 @@ def _onnx(args: argparse.Namespace) -> Path:
     size = (args.size[0], args.size[-1]) if args.size else None
     models = load_models(args.checkpoint, not args.raw)
     with Jobs() as jobs, TemporaryDirectory() as place:
-        written = count(1)
-        told = lambda name: jobs.say(f"graph {next(written)} of {len(GRAPHS)}: {name}.onnx")  # noqa: E731
+        told = lambda graph: jobs.say(f"wrote {graph}.onnx")  # noqa: E731
         if args.weights == "float32":
             return export_onnx(*models, args.out, size, told)
         return smaller(export_onnx(*models, Path(place) / "float32", size, told), args.out, args.weights)

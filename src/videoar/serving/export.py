@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from videoar import __version__
+from videoar.bits.pyramid import Part
 from videoar.errors import UserError
 from videoar.files import atomic_folder
-from videoar.generator.head import BitHead
 from videoar.generator.model import VideoAR
 from videoar.sampling.guidance import PAPER, default_guidance
 from videoar.sampling.pairing import check_pair
 from videoar.serving import runner
-from videoar.serving.graphs import ConditionGraph, EmbedGraph, StepGraph, StreamGraph
+from videoar.serving.graphs import ConditionGraph, EmbedGraph, GroupGraph, StepGraph, StreamGraph
 from videoar.serving.shared import SharedWeights
 from videoar.tokenizer.model import VideoTokenizer
 
@@ -51,7 +51,7 @@ def export_onnx(
 
     Raises:
         UserError: `out` exists, onnx is missing, a size the tokenizer does not take, or a model that has parts no graph
-            is written for: text conditions, raster order, bits in groups.
+            is written for: text conditions, raster order.
     """
     _check(generator, tokenizer)
     size = size or generator.config.size
@@ -81,10 +81,8 @@ def _check(generator: VideoAR, tokenizer: VideoTokenizer) -> None:
     config = generator.config
     if config.condition not in ("class", "none"):
         raise UserError(f"no ONNX graph is written for condition {config.condition!r}: only for classes and for none")
-    if config.order != "scales":
-        raise UserError(f"no ONNX graph is written for order {config.order!r}: only for scales")
-    if not isinstance(generator.head, BitHead):
-        raise UserError(f"no ONNX graph is written for the head {type(generator.head).__name__}: only for BitHead")
+    if config.order == "raster":
+        raise UserError("no ONNX graph is written for order 'raster': only for scales and interleaved")
 
 
 def _generator_graphs(generator: VideoAR) -> Iterator[tuple[str, Any]]:
@@ -103,7 +101,14 @@ def _generator_graphs(generator: VideoAR) -> Iterator[tuple[str, Any]]:
     given = {"x": x, "positions": positions, "modulation": modulation, "past": torch.rand(S, c.depth, 2, R, c.heads, K)}
     free = {"x": {0: rows, 1: tokens}, "positions": {0: tokens}, "modulation": {0: rows}, "past": {0: past, 3: rows}}
     yield "step", _graph(StepGraph(generator), given, ["features", "new"], free)
-    yield "head", _graph(generator.head, {"x": x}, ["logits"], {"x": {0: rows, 1: tokens}})
+    head: Any = generator.head
+    if len(head.parts) == 1:
+        yield "head", _graph(head, {"x": x}, ["logits"], {"x": {0: rows, 1: tokens}})
+        return
+    yield "head", _graph(head.read, {"input": x}, ["state"], {"input": {0: rows, 1: tokens}})
+    given = {"state": torch.rand(R, n, head.read.out_features), "told": torch.rand(R, n, c.latent_dim)}
+    free = {"state": {0: rows, 1: tokens}, "told": {0: rows, 1: tokens}, "index": {}}
+    yield "group", _graph(GroupGraph(head), given | {"index": torch.tensor(0)}, ["logits"], free)
 
 
 def _tokenizer_graphs(tokenizer: VideoTokenizer, size: tuple[int, int]) -> Iterator[tuple[str, Any]]:
@@ -151,7 +156,7 @@ def _program(module: nn.Module, given: tuple[Tensor, ...], inputs: list[str], ou
 
 def _description(generator: VideoAR, tokenizer: VideoTokenizer, size: tuple[int, int]) -> dict[str, Any]:
     """All that the runner must know and no graph says."""
-    g, t = generator.config, tokenizer.config
+    g, t, pyramid = generator.config, tokenizer.config, tokenizer.pyramid(*size)
     classes = g.num_classes if g.condition == "class" else 0
     return {
         "videoar": __version__,
@@ -163,7 +168,10 @@ def _description(generator: VideoAR, tokenizer: VideoTokenizer, size: tuple[int,
         "size": list(size),
         "temporal_ratio": t.temporal_ratio,
         "bits": g.latent_dim,
-        "pyramid": [list(grid) for grid in tokenizer.pyramid(*size).grids],
+        "pyramid": [list(grid) for grid in pyramid.grids],
+        "passes": [[_cells(part) for part in pyramid.parts(k, g.order)] for k in range(len(pyramid))],
+        "groups": len(generator.head.parts),
+        "neighbours": g.order == "interleaved",
         "classes": classes,
         "class_names": list(g.class_names),
         "cache": [g.depth, 2, g.heads, g.width // g.heads],
@@ -174,6 +182,11 @@ def _description(generator: VideoAR, tokenizer: VideoTokenizer, size: tuple[int,
         "guidance": default_guidance(g.condition),
         "schedules": {name: asdict(schedule) for name, schedule in PAPER.items()},
     }
+
+
+def _cells(part: Part) -> list[int]:
+    """[first row, step, first column, step]."""
+    return [number for axis in part for number in (axis.start, axis.step or 1)]
 
 
 @contextmanager

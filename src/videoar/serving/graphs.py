@@ -3,7 +3,8 @@
     condition  labels → prefix tokens, modulation
     embed      contexts of (t, k) → token embeddings
     step       embeddings, positions, modulation, past keys and values → features, new keys and values
-    head       features → logits
+    head       features → logits; of a head in groups → what all groups read
+    group      that, the bits of the groups before → logits of a group
     encoder    pixels of one latent frame, state → latent, state        (first: no state yet; next)
     decoder    latent frame, state → pixels, state                      (first: no state yet; next)
 
@@ -11,7 +12,7 @@ They call the very modules that training and `generate` call.
 """
 
 # R rows of a call · P prefix · n tokens of a call · S past tokens · F context features · C width · D bits
-# A layers · N heads · K head width
+# A layers · N heads · K head width · G groups of bits · M hidden width of a group
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videoar.generator.head import GroupedBitHead
 from videoar.generator.model import VideoAR
 from videoar.generator.places import offset
 from videoar.generator.rope import rotations
@@ -86,6 +88,30 @@ class StepGraph(nn.Module):
         attend = PastAttend(past)
         x = model._transform(x, modulation[:, :, :6], rotation, attend)
         return model._features(x, modulation[:, :, 6:]), torch.stack(attend.new).permute(4, 0, 1, 2, 3, 5)
+
+
+class GroupGraph(nn.Module):
+    """One group of a token's bits, for heads that draw them one after another (`head.GroupedBitHead`).
+
+    `forward` takes state [R, n, D+G·M] (`head.begin`), told [R, n, D], the bits drawn so far as ±1 and 0 for the
+    others, and the group's index; it returns its logits [R, n, D/G].
+    """
+
+    def __init__(self, head: GroupedBitHead) -> None:
+        super().__init__()
+        groups, hidden, size = head.write.shape
+        self.bits, self.groups = head.bits, groups
+        direct, inner = head.told.weight.detach().split([head.bits, groups * hidden])
+        self.register_buffer("direct", direct.unflatten(0, (groups, size)))
+        self.register_buffer("inner", inner.unflatten(0, (groups, hidden)))
+        self.register_buffer("write", head.write.detach())
+
+    def forward(self, state: Tensor, told: Tensor, index: Tensor) -> Tensor:
+        own = lambda x, axis: x.index_select(axis, index.reshape(1)).squeeze(axis)  # noqa: E731
+        parts = state.split([self.bits, state.shape[-1] - self.bits], dim=-1)
+        plain, hidden = (own(part.unflatten(-1, (self.groups, -1)), -2) for part in parts)
+        inner = F.silu(hidden + F.linear(told, own(self.inner, 0)))
+        return plain + F.linear(told, own(self.direct, 0)) + inner @ own(self.write, 0)
 
 
 class PastAttend:

@@ -13,7 +13,7 @@ videoar, so that it can be copied, read and translated.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "model.json"
 Array = Any  # numpy.ndarray; numpy's own annotations say no more here
 GRAPHS = ("condition", "embed", "step", "head", "encoder_first", "encoder_next", "decoder_first", "decoder_next")
@@ -57,6 +57,13 @@ def matrix(source: int, target: int, mode: str) -> Array:
             weights[i, low] += 1 - (at - low)
             weights[i, min(low + 1, source - 1)] += at - low
     return weights
+
+
+def around(x: Array) -> Array:
+    """Every cell of x [R, F, h, w] with the eight around it, [R, 9F, h, w]; zeros outside the grid."""
+    (h, w), padded = x.shape[2:], np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    shifted = [padded[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+    return np.stack(shifted, 2).reshape(len(x), -1, h, w)
 
 
 def code_of(bits: Array) -> Array:
@@ -120,9 +127,10 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        names = GRAPHS + ("group",) * (self.about["groups"] > 1)
         self.sessions = {
             name: onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx"), options, providers=list(providers))
-            for name in GRAPHS
+            for name in names
         }
         self.grids = [(h, w) for h, w in self.about["pyramid"]]
         self.lengths = [h * w for h, w in self.grids]
@@ -271,41 +279,70 @@ class Clip:
             self.filled, self.stored = self.filled - length, self.stored - 1
         self.stored += 1
 
-    def look(self, t: int, k: int, seen: Array) -> Array:
-        """Features [R, n, C] of scale k of frame t, given its own codes so far: the call of (t, k)."""
+    def frame(self, t: int, decide: Callable[..., Array]) -> tuple[tuple[Array, ...], Array]:
+        """All scales of frame t, pass by pass: their bits, and the sum of their codes [B, D, 1, H, W].
+
+        Args:
+            decide: what the bits of a pass are, bool [R, n, D], from (scale, its cells, where they lie in the frame's
+                tokens, codes of the frame before the scale [R, D, H, W], features [R, n, C]).
+        """
+        grids, B, drawn, start = self.model.grids, self.batch, [], 0
+        self.begin(t)
+        seen = np.zeros_like(self.previous)
+        for k, (h, w) in enumerate(grids):
+            before, code = seen, np.zeros((*seen.shape[:2], h, w), np.float32)
+            bits = np.zeros((B, 1, h, w, seen.shape[1]), bool)
+            for n, (row, down, column, right) in enumerate(self.about["passes"][k]):
+                cells = np.s_[row::down, column::right]
+                x = self.look(t, k, cells, seen, start=t == k == n == 0)
+                inside, start = slice(start, start + x.shape[1]), start + x.shape[1]
+                told = decide(k, cells, inside, before, x)
+                part = code[:, :, cells[0], cells[1]]
+                bits[:, 0, cells[0], cells[1]] = told[:B].reshape(B, *part.shape[2:], -1)
+                part[...] = code_of(told).swapaxes(1, 2).reshape(part.shape)
+                seen = before + resize(code, grids[-1], "bilinear")
+            drawn.append(bits)
+        self.previous = seen
+        return tuple(drawn), seen[:B, :, None]
+
+    def look(self, t: int, k: int, cells: tuple[slice, slice], seen: Array, start: bool) -> Array:
+        """Features [R, n, C] of some cells of scale k of frame t, given the frame's codes so far: one call."""
         (h, w), full = self.model.grids[k], self.model.grids[-1]
         if self.about["temporal_context"] == "first_scale":
             shown = resize(seen if k else self.previous, (h, w), "bilinear")
         else:
             shown = np.concatenate([resize(seen, (h, w), "bilinear"), resize(self.previous, (h, w), "area")], 1)
-        tokens = np.ascontiguousarray(shown.reshape(*shown.shape[:2], h * w).swapaxes(1, 2))
-        rows, columns = np.arange(h, dtype=np.float32), np.arange(w, dtype=np.float32)
+        shown = (around(shown) if self.about["neighbours"] else shown)[:, :, cells[0], cells[1]]
+        tokens = np.ascontiguousarray(shown.reshape(*shown.shape[:2], -1).swapaxes(1, 2))
+        rows, columns = np.arange(h, dtype=np.float32)[cells[0]], np.arange(w, dtype=np.float32)[cells[1]]
         if self.about["normalised_positions"]:
             rows, columns = (rows + 0.5) * (full[0] / h) - 0.5, (columns + 0.5) * (full[1] / w) - 0.5
-        at = np.stack([np.full(h * w, t), rows.repeat(w), np.tile(columns, h)], 1).astype(np.float32)
-        x = self.model.run("embed", tokens, np.array(k), np.array(t == 0 and k == 0), at)[0]
+        places = [np.full(tokens.shape[1], t), rows.repeat(len(columns)), np.tile(columns, len(rows))]
+        at = np.stack(places, 1).astype(np.float32)
+        x = self.model.run("embed", tokens, np.array(k), np.array(start), at)[0]
         return self.call(x, at + np.float32(self.prefix))
 
     def sample(self, t: int, heat: list[float], greedy: bool) -> tuple[tuple[Array, ...], Array]:
-        """Bits of all scales of frame t, and their summed codes [B, D, 1, H, W]."""
-        grids, B, drawn = self.model.grids, self.batch, []
+        """A frame whose bits are drawn, a group of a token's bits after the other, each told those before."""
         noise, flips = (np.stack([stream.frame() for stream in streams]) for streams in (self.noise, self.flips))
-        self.begin(t)
-        seen, start = np.zeros_like(self.previous), 0
-        for k, (h, w) in enumerate(grids):
-            inside, start = slice(start, start + h * w), start + h * w
-            logits = self.guide(self.model.run("head", self.look(t, k, seen))[0], t, k)
-            with np.errstate(over="ignore"):
-                p = 1 / (1 + np.exp(-logits / np.float32(heat[min(k, len(heat) - 1)])))
-            bits = logits > 0 if greedy else noise[:, inside] < p
-            told = np.concatenate([bits] * self.groups)
-            if self.corrupted:
-                told[-B:] ^= flips[:, inside] < self.guidance["prefix_flip"]
-            codes = code_of(told).swapaxes(1, 2).reshape(*seen.shape[:2], h, w)
-            seen = seen + resize(codes, grids[-1], "bilinear")
-            drawn.append(bits.reshape(B, 1, h, w, -1))
-        self.previous = seen
-        return tuple(drawn), seen[:B, :, None]
+        groups, size = self.about["groups"], self.model.bits // self.about["groups"]
+
+        def draw(k: int, cells: Any, inside: slice, before: Array, x: Array) -> Array:
+            state, told = self.model.run("head", x)[0], np.zeros((*x.shape[:2], self.model.bits), np.float32)
+            for g in range(groups):
+                own = np.s_[..., g * size : (g + 1) * size]
+                logits = self.model.run("group", state, told, np.array(g))[0] if groups > 1 else state
+                logits = self.guide(logits, t, k)
+                with np.errstate(over="ignore"):
+                    p = 1 / (1 + np.exp(-logits / np.float32(heat[min(k, len(heat) - 1)])))
+                bits = logits > 0 if greedy else noise[:, inside][own] < p
+                rows = np.concatenate([bits] * self.groups)
+                if self.corrupted:
+                    rows[-self.batch :] ^= flips[:, inside][own] < self.guidance["prefix_flip"]
+                told[own] = rows * 2.0 - 1
+            return told > 0
+
+        return self.frame(t, draw)
 
     def guide(self, logits: Array, t: int, k: int) -> Array:
         """Rows of a call [R, n, D] → guided logits [B, n, D]: null + γ·(conditional − null)."""
@@ -320,14 +357,10 @@ class Clip:
 
     def given(self, t: int, latent: Array) -> tuple[tuple[Array, ...], Array]:
         """A known frame: its bits are those of its latent [B, D, 1, H, W], and the cache learns of them."""
-        grids, drawn = self.model.grids, []
-        self.begin(t)
-        seen = np.zeros_like(latent[:, :, 0])
-        for k, (h, w) in enumerate(grids):
-            self.look(t, k, np.concatenate([seen] * self.groups))
-            bits = resize(latent[:, :, 0] - seen, (h, w), "area") > 0
-            codes = (bits.astype(np.float32) * 2 - 1) * np.float32(1 / np.sqrt(bits.shape[1]))
-            seen = seen + resize(codes, grids[-1], "bilinear")
-            drawn.append(np.moveaxis(bits, 1, -1)[:, None])
-        self.previous = np.concatenate([seen] * self.groups)
-        return tuple(drawn), seen[:, :, None]
+        known = np.concatenate([latent[:, :, 0]] * self.groups)
+
+        def read(k: int, cells: Any, inside: slice, before: Array, x: Array) -> Array:
+            bits = resize(known - before, self.model.grids[k], "area")[:, :, cells[0], cells[1]] > 0
+            return bits.reshape(*bits.shape[:2], -1).swapaxes(1, 2)
+
+        return self.frame(t, read)

@@ -114,7 +114,7 @@ class VideoARCLI(LightningCLI):
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         fit, given = subcommand == "fit", kwargs.get("ckpt_path")
         if isinstance(self.model, TrainingModule):
-            check_trainer(self.trainer, fit)
+            check_trainer(self.trainer, self.model.kind, fit)
         folders = checkpoint_folders(self.trainer) if fit else []
         path = kwargs["ckpt_path"] = checkpoint_to_load(given, self.root, folders)
         if isinstance(self.datamodule, MixedDataModule):

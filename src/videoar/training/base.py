@@ -157,7 +157,7 @@ class TrainingModule(ReportingModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """No callbacks. The first hook that Lightning calls: here its Trainer is looked at, before it judges itself."""
-        check_trainer(self.trainer, self.kind)
+        check_trainer(self.trainer, self.kind, self.trainer.state.fn == "fit")
         return []
 
     def on_train_start(self) -> None:

@@ -19,17 +19,17 @@ INSTEAD = {
 SHARDED = "as configs/hardware/fsdp.yaml does"
 
 
-def check_trainer(trainer: Trainer, kind: str) -> None:
-    """Refuse options that would do nothing, or harm, in the training of a `kind`, tokenizer or generator.
+def check_trainer(trainer: Trainer, kind: str, fit: bool) -> None:
+    """Refuse options that would do nothing, or harm, for a `kind`, tokenizer or generator, that trains if `fit`.
 
     Raises:
-        UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, a strategy that
-            shards what it must not, a number that makes no sense, or, in a fit, nothing to train.
+        UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, a strategy
+            that shards what it must not, a number that makes no sense, or, in a fit, nothing to train.
     """
     check_ranges(trainer, log_every_n_steps=COUNT)
-    idle = [name for name in ("max_steps", "max_epochs", "limit_train_batches") if getattr(trainer, name) == 0]
-    if trainer.state.fn == "fit" and idle:
-        raise UserError(f"trainer.{idle[0]} must not be 0: there would be nothing to train")
+    for name in ("max_steps", "max_epochs", "limit_train_batches") if fit else ():
+        if getattr(trainer, name) == 0:
+            raise UserError(f"trainer.{name} must not be 0: there would be nothing to train")
     for name, nothing in (("gradient_clip_val", 0), ("gradient_clip_algorithm", None), ("accumulate_grad_batches", 1)):
         if (getattr(trainer, name) or nothing) != nothing:
             raise UserError(f"trainer.{name}: {INSTEAD[name]}")

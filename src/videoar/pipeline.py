@@ -1,7 +1,7 @@
 """Both networks as one object, in the manner of diffusers: load, move, sample, save, upload.
 
 pipeline = VideoARPipeline.from_pretrained("videoar-atari")
-pipeline(["breakout"]).frames[0][0].save("first.png")
+pipeline(["riverraid"]).frames[0][0].save("first.png")
 """
 
 # B samples · T pixel frames

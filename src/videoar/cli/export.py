@@ -6,7 +6,7 @@ python -c "from videoar import VideoAR; VideoAR.from_pretrained('outputs/atari-m
 With --onnx, a model of any form into ONNX graphs and a runner, which need neither PyTorch nor videoar:
 
 videoar export videoar-atari outputs/atari-onnx --onnx
-python outputs/atari-onnx/sample.py --label pong
+python outputs/atari-onnx/sample.py --label riverraid
 """
 
 import argparse

@@ -3,7 +3,7 @@
 OUT/model.json                  pyramid, class names, guidance schedules, shapes, fingerprints
 OUT/condition.onnx …            the graphs of `serving.graphs`
 OUT/weights.bin                 what they share: every weight once
-OUT/runner.py, OUT/sample.py    numpy and onnxruntime: `python OUT/sample.py --label pong`
+OUT/runner.py, OUT/sample.py    numpy and onnxruntime: `python OUT/sample.py --label riverraid`
 """
 
 from __future__ import annotations

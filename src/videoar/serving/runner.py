@@ -1,8 +1,8 @@
 """VideoAR without PyTorch: samples with a folder of `videoar export MODEL OUT --onnx`; needs numpy and onnxruntime.
 
 model = Model("OUT")
-sample = model.generate(["pong", "breakout"], frames=17, seed=0)    # .video [B, 3, T, H, W], .bits
-for pixels in model.stream(["pong"], frames=17, seed=0): ...        # [B, 3, n, H, W] as frames are done
+sample = model.generate(["riverraid", "boxing"], frames=17, seed=0)    # .video [B, 3, T, H, W], .bits
+for pixels in model.stream(["riverraid"], frames=17, seed=0): ...        # [B, 3, n, H, W] as frames are done
 
 The same seed gives the same bits as `videoar.generate`, up to the rounding of float32. The file imports nothing of
 videoar, so that it can be copied, read and translated.

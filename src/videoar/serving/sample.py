@@ -1,6 +1,6 @@
 """Sample a video with the exported folder that this file lies in, without PyTorch: an animated PNG for any browser.
 
-python sample.py --label pong --seed 0 --file pong.png
+python sample.py --label riverraid --seed 0 --file riverraid.png
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from videoar.generator.model import GeneratorConfig
 from videoar.sampling.generate import generate
 from videoar.tokenizer.model import TokenizerConfig, VideoTokenizer
 from videoar.training.base import LoopConfig
-from videoar.training.checkpoint import load_models
+from videoar.training.checkpoint import export, load_models
 from videoar.training.generator_module import CorruptionConfig, GeneratorModule, TeachingConfig
 from videoar.training.optim import OptimConfig
 
@@ -188,6 +188,25 @@ def test_checkpoint_needs_nothing_else(fit, clips, module, list_data, tmp_path, 
     assert torch.equal(own.embed.weight, trained.network.embed.weight)
     stored = torch.load(path, weights_only=True)
     assert all(key.startswith("generator.") for key in stored["state_dict"])  # the tokenizer is not among them
+
+
+def test_export_takes_the_tokenizer_with_a_better_decoder(fit, clips, module, list_data, tmp_path):
+    trained = module()
+    path = tmp_path / "run.ckpt"
+    fit(trained, list_data(clips(1, size=32), class_names=NAMES)).save_checkpoint(path)
+    coder = trained.tokenizer
+    with torch.no_grad():
+        coder.decoder.conv_out.bias += 1
+    coder.save_pretrained(tmp_path / "better")
+    out = export(path, tmp_path / "out", dtype=torch.bfloat16, tokenizer=tmp_path / "better")
+    found = load_models(out)[1]
+    torch.testing.assert_close(found.decoder.conv_out.bias, coder.decoder.conv_out.bias.bfloat16().float())
+    with torch.no_grad():
+        coder.encoder.conv_in.bias += 1
+    coder.save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="their bits mean different things"):
+        export(path, tmp_path / "out2", tokenizer=tmp_path / "other")
+    assert not (tmp_path / "out2").exists()
 
 
 def test_frozen_tokenizer_stays_as_it_is(fit, clips, module):

@@ -36,7 +36,7 @@ class StageSwitch(Callback):
         self._count(batch)
         if pl_module.logs_now:
             figures = {f"curriculum/{name}": value for name, value in self._report(batch).items()}
-            pl_module.figures |= figures  # type: ignore[operator,assignment]
+            pl_module.figures |= figures  # type: ignore[operator]
 
     def _past(self) -> str:
         """What the stage that ends has held."""

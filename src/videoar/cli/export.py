@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-shard-size", type=storage, default="5GB", metavar="SIZE", help="split larger weights (default 5GB)"
     )
+    parser.add_argument("--tokenizer", help="what goes with a generator instead of its own: one with a better decoder")
     parser.add_argument("--raw", action="store_true", help="the last weights instead of the averaged ones")
     onnx = parser.add_argument_group("ONNX")
     onnx.add_argument("--onnx", action="store_true", help="write ONNX graphs and a runner")
@@ -54,7 +55,7 @@ def _safetensors(args: argparse.Namespace) -> Path:
     if args.size or args.weights != "float32":
         raise UserError("--size and --weights are options of --onnx")
     dtype, shard = getattr(torch, args.dtype), args.max_shard_size
-    return export(args.checkpoint, args.out, not args.raw, args.overwrite, dtype, shard)
+    return export(args.checkpoint, args.out, not args.raw, args.overwrite, dtype, shard, args.tokenizer)
 
 
 def _onnx(args: argparse.Namespace) -> Path:
@@ -65,8 +66,8 @@ def _onnx(args: argparse.Namespace) -> Path:
         raise UserError(f"--onnx needs {error.name}: pip install 'videoar[onnx]'") from error
     from videoar.training.checkpoint import load_models
 
-    if args.overwrite or args.dtype != "float32":
-        raise UserError("--overwrite and --dtype are no options of --onnx; --weights float16 stores less")
+    if args.overwrite or args.tokenizer is not None or args.dtype != "float32":
+        raise UserError("--overwrite, --tokenizer and --dtype are no options of --onnx; --weights float16 stores less")
     if args.size and len(args.size) > 2:
         raise UserError(f"--size takes one or two numbers, got {args.size}")
     size = (args.size[0], args.size[-1]) if args.size else None

@@ -131,6 +131,7 @@ def export(
     overwrite: bool = False,
     dtype: torch.dtype = torch.float32,
     max_shard_size: str = "5GB",
+    tokenizer: str | Path | None = None,
 ) -> Path:
     """Write a checkpoint's models as safetensors + config.json; the folder appears whole or not at all.
 
@@ -141,9 +142,11 @@ def export(
         overwrite: replace an `out` that is an exported model.
         dtype: of the stored weights; the tokenizer's fingerprint is that of the rounded ones.
         max_shard_size: weights beyond it are split into several files.
+        tokenizer: what goes with a generator instead of the one it learned from: the same with a better decoder.
 
     Raises:
-        UserError: a broken checkpoint, or an `out` that exists and may not be replaced.
+        UserError: a broken checkpoint, an `out` that exists and may not be replaced, or a tokenizer whose bits are
+            others.
     """
     checkpoint, out = model_place(checkpoint), Path(out)
     content = read_checkpoint(checkpoint, mmap=True)
@@ -153,10 +156,14 @@ def export(
     target = out.with_name(f".{out.name}.new") if replaced else out
     with atomic_folder(target) as folder:
         if _kind(content, str(checkpoint)) == "generator":
-            generator, tokenizer = load_models(checkpoint, ema)
-            tokenizer.to(dtype).save_pretrained(folder / "tokenizer", max_shard_size)
-            generator.config.tokenizer_fingerprint = tokenizer.encoder_fingerprint()
+            generator, own = load_models(checkpoint, ema)
+            coder = own if tokenizer is None else load_tokenizer(tokenizer)
+            check_pair(generator, coder)
+            coder.to(dtype).save_pretrained(folder / "tokenizer", max_shard_size)
+            generator.config.tokenizer_fingerprint = coder.encoder_fingerprint()
             generator.to(dtype).save_pretrained(folder / "generator", max_shard_size)
+        elif tokenizer is not None:
+            raise UserError(f"{checkpoint} is a tokenizer itself: --tokenizer goes with a generator's")
         else:
             tokenizer_from(content, str(checkpoint), ema).to(dtype).save_pretrained(folder, max_shard_size)
     if replaced:

@@ -127,7 +127,7 @@ def main() -> None:
     config = {**given["generator"], "latent_dim": tokenizer.config.latent_dim, "num_classes": len(games)}
     torch.manual_seed(args.seed)
     model = VideoAR(GeneratorConfig(**config, class_names=tuple(games)))
-    optim = replace(OptimConfig(**given["optim"]), warmup=args.steps // 10)
+    optim = replace(OptimConfig(**given["optim"]), warmup=args.steps // 10, restarts=[], total=None)
     start = time.process_time()
     train(model, latents, labels, pyramid, CorruptionConfig(**given["corruption"]), optim, args)
     seconds, hidden = time.process_time() - start, encoded(tokenizer, test)

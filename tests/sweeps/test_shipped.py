@@ -89,6 +89,9 @@ def parameters_of(argv, capsys):
     arguments = model["init_args"]
     if "generator" in arguments:  # its tokenizer is a file, which is not there
         arguments["tokenizer"] = None
+    elif arguments["init_from"]:  # as is what a run starts from
+        assert arguments["train"] == "decoder"
+        arguments |= {"init_from": None, "train": "all"}
     with torch.device("meta"):
         module = getattr(import_module(module_path), name)(**arguments)
         module.configure_model()

@@ -66,7 +66,7 @@ def train(model, latents, labels, pyramid, corruption, optim, args) -> None:
         set_lr(optimizer, optim.lr_at(step, args.steps))
         optimizer.step()
         optimizer.zero_grad()
-        ema.update(model)
+        ema.update()
     ema.swap_in(model)
     model.eval()
 

@@ -100,7 +100,7 @@ def train(tokenizer, objective, losses, optim, args, clips, ema) -> dict[str, fl
             set_lr(optimizer, schedule.lr_at(int(10_000 * progress), None) * min(1.0, (batch + 1) / 20))
             optimizer.step()
             optimizer.zero_grad()
-            ema.update(tokenizer)
+            ema.update()
             batch, used = batch + 1, used + time.process_time() - start
         spent += used
         counts["image_batches" if images else "clip_batches"] = batch

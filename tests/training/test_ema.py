@@ -22,7 +22,7 @@ def test_ema_follows_its_recursion_and_swaps_exactly():
     for n in range(6):
         with torch.no_grad():
             network.weight.add_(torch.randn(2, 3))
-        ema.update(network)
+        ema.update()
         decay = min(0.5, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * network.weight.detach().double()
     torch.testing.assert_close(ema.weights["weight"].double(), expected, rtol=1e-5, atol=1e-6)
@@ -40,12 +40,12 @@ def test_ema_goes_on_from_its_state():
     ema = EMA(0.9)
     ema.start(network)
     network.weight.data.add_(1)
-    ema.update(network)
+    ema.update()
     again = EMA(0.9)
     again.load_state_dict(ema.state_dict())
     again.start(network)  # keeps what was loaded
     network.weight.data.add_(1)
-    ema.update(network), again.update(network)
+    ema.update(), again.update()
     assert torch.equal(ema.weights["weight"], again.weights["weight"]) and again.updates == 2
 
 

@@ -62,7 +62,7 @@ class Learner:
         clip_gradients(self.network.parameters(), 1.0)
         self.optimizer.step()
         if average is not None:
-            average.update(self.network)
+            average.update()
         self.optimizer.zero_grad()
         mark("update")
 

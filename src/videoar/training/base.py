@@ -85,9 +85,7 @@ class TrainingModule(ReportingModule):
         size = int(min(self.loop.accumulate, left)) if left > 0 else self.loop.accumulate
         return size, batch_idx + 1 == start + size
 
-    def descend(
-        self, name: str, loss: Tensor, network: nn.Module, optimizer: Optimizer, config: OptimConfig, batch_idx: int
-    ) -> None:
+    def descend(self, name: str, loss: Tensor, optimizer: Optimizer, config: OptimConfig, batch_idx: int) -> None:
         """Backward; at the end of the accumulation window also clip, check and step.
 
         A step whose gradients are not finite changes no weight; it is counted and logged.
@@ -97,7 +95,7 @@ class TrainingModule(ReportingModule):
             self.manual_backward(loss / size)
         if not last:
             return
-        norm = clip_gradients(network.parameters(), config.clip)
+        norm = clip_gradients((p for group in optimizer.param_groups for p in group["params"]), config.clip)
         self._norm = norm if name == self.kind else self._norm
         own = own_schedulers(self.trainer, optimizer)
         if not own:
@@ -123,7 +121,7 @@ class TrainingModule(ReportingModule):
         inner.found_inf = (~finite).float() if fused else None
         if name == self.kind:
             optimizer.step()  # Lightning's wrapper: counts as a global step
-            self.ema.update(self.network)
+            self.ema.update()
         else:  # not through the wrapper, else max_steps and every_n_train_steps would count this optimizer too
             self.trainer.strategy.optimizer_step(inner, closure=lambda: None, model=self)
         del inner.found_inf

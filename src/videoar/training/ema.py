@@ -27,6 +27,9 @@ class EMA:
         self.updates = 0
         self.weights: dict[str, Tensor] = {}
         self._raw: dict[str, Tensor] = {}
+        self._live: dict[
+            str, Tensor
+        ] = {}  # the network's own, found once: a walk over all modules takes the host's time
 
     @property
     def swapped_in(self) -> bool:
@@ -35,21 +38,22 @@ class EMA:
 
     @staticmethod
     def _averaged(network: nn.Module) -> dict[str, Tensor]:
-        return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+        state = network.state_dict(keep_vars=True)  # the parameters themselves, as an optimizer holds them
+        return {name: value for name, value in state.items() if value.is_floating_point()}
 
     @torch.no_grad()
     def start(self, network: nn.Module) -> None:
         """Begin at the network's weights, or go on with loaded ones; both on the network's device."""
-        own = self._averaged(network)
-        source = self.weights or own
-        self.weights = {name: placed_like(source[name], value) for name, value in own.items()}
+        self._live = self._averaged(network)
+        source = self.weights or self._live
+        self.weights = {name: placed_like(source[name], value) for name, value in self._live.items()}
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the average towards the network's weights, after one optimizer step."""
+    def update(self) -> None:
+        """Move the average towards the weights of the network it was started with, after one optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        own = self._averaged(network)
-        torch._foreach_lerp_([self.weights[name] for name in own], [value.float() for value in own.values()], 1 - decay)
+        now = [value.float() for value in self._live.values()]
+        torch._foreach_lerp_([self.weights[name] for name in self._live], now, 1 - decay)
         self.updates += 1
 
     @torch.no_grad()

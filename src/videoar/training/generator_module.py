@@ -204,7 +204,7 @@ class GeneratorModule(TrainingModule):
         extra = self.extra_terms(logits, lesson, batch)
         loss = sum(extra.values(), result.loss)
         optimizer: Any = self.optimizers()
-        self.descend("generator", loss, self.network, optimizer, self.optim, batch_idx)
+        self.descend("generator", loss, optimizer, self.optim, batch_idx)
         self.end_step(optimizer, lambda: loss_report(result) | extra, prog_bar=("loss", "accuracy"))
         return {"loss": loss.detach()}
 

@@ -48,9 +48,12 @@ class ReportingModule(LightningModule):
         for name, value in values.items():
             self.log(f"{split}/{name}", value, prog_bar=name in prog_bar, batch_size=batch_size, sync_dist=True)
 
-    def show(self, values: Mapping[str, Tensor | float], prog_bar: tuple[str, ...] = ()) -> None:
+    def show(self, values: Mapping[str, Tensor | float]) -> None:
         """Log values of this rank under their whole names; the host waits for all of them together."""
-        for name, value in fetched(values).items():
+        self._log(fetched(values), ())
+
+    def _log(self, values: Mapping[str, Tensor], prog_bar: tuple[str, ...]) -> None:
+        for name, value in values.items():
             self.log(name, value, prog_bar=name in prog_bar, batch_size=1)
 
     def end_step(
@@ -73,7 +76,7 @@ class ReportingModule(LightningModule):
             counts = {name: found.pop(name) for name in counts}
             if shown:
                 found["train/skipped_steps"] = sum((count[0] for count in counts.values()), torch.zeros(()))
-                self.show(found, tuple(f"train/{name}" for name in prog_bar))
+                self._log(found, tuple(f"train/{name}" for name in prog_bar))
             for name, count in counts.items():
                 self.skipped.look(name, count, self.batches_seen)
         self.figures = {}

@@ -126,7 +126,7 @@ class TokenizerModule(TrainingModule):
             if critic is not None and self.losses.adaptive_gan:
                 weights["gan"] *= self._balance(terms, weights)
             loss = weigh(terms, weights)
-            self.descend("tokenizer", loss, self.tokenizer, main_step, self.optim, batch_idx)
+            self.descend("tokenizer", loss, main_step, self.optim, batch_idx)
 
         # 2. the discriminator, on the same videos
         rebuilt, played = rebuilt.detach(), {}
@@ -135,7 +135,7 @@ class TokenizerModule(TrainingModule):
                 video, rebuilt, critic, self.batches_seen, self.mean_over_ranks
             )
             loss_d = weigh(terms_d, self.losses.discriminator_weights())
-            self.descend("discriminator", loss_d, critic, critic_step, self.discriminator_optim, batch_idx)
+            self.descend("discriminator", loss_d, critic_step, self.discriminator_optim, batch_idx)
             played = {**terms_d, **logits, "weight_gan": weights["gan"]}
 
         def report() -> dict[str, Any]:
@@ -271,14 +271,14 @@ def checked_video(batch: dict[str, Any]) -> Tensor:
 @contextmanager
 def frozen(network: nn.Module | None) -> Iterator[None]:
     """Gradients pass through the network, but not into its parameters."""
-    if network is None:
-        yield
-        return
-    network.requires_grad_(False)
+    parameters = [] if network is None else list(network.parameters())
+    for parameter in parameters:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def _make_tokenizer(tokenizer: Any, init_from: str | None) -> VideoTokenizer:

@@ -64,3 +64,11 @@ def test_endurance_sees_what_a_job_leaves_and_how_it_grows():
     assert (code, left) == (-14, 0)
     grown = [(float(t), 100.0 + t, 5 + t, 1) for t in range(200)]
     assert endurance.faults(endurance.summary(0, grown, 0)) == ["memory grew by 96 MiB", "96 more open files"]
+
+
+def test_step_overhead(tmp_path, capsys):
+    assert script("step_overhead").main(["--tiny", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "step_overhead.json").read_text())["milliseconds"]
+    for kind in ("tokenizer", "generator"):
+        assert min(found["empty, plain"], found[f"{kind}, plain"], found[f"{kind}, shown"]) > 0
+    assert found["yardstick"] > 0 and capsys.readouterr().out.splitlines()[-1].startswith("wrote ")

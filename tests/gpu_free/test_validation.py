@@ -1,5 +1,7 @@
 """Validation, test and the callbacks that measure and show, on the fake GPU: devices, and what the host waits for."""
 
+from collections import Counter
+
 import lightning
 import pytest
 import torch
@@ -8,8 +10,11 @@ from torch.utils.data import DataLoader
 
 from videoar import GeneratorConfig, VideoAR, VideoTokenizer, generate
 from videoar.callbacks.samples import sample_like
+from videoar.callbacks.video_logger import VideoLogger
 from videoar.callbacks.video_metrics import VideoMetrics
 from videoar.evaluation.models import ModelTwin
+from videoar.metrics.features.base import FeatureNet
+from videoar.metrics.frechet import FrechetVideoDistance
 from videoar.metrics.moving import MovingPSNR, MovingRatio
 from videoar.training.generator_module import GeneratorModule
 from videoar.training.objective import TokenizerLossConfig
@@ -65,7 +70,7 @@ def test_the_tokenizer_and_its_metrics(gpu, tmp_path):
         metrics._finish = lambda *_: None  # whose numbers say whether there were any videos
         watch = evaluated(Watch(it), moved(module), tmp_path, metrics)
         assert metrics.usage.ones.is_cuda and metrics.paired["ssim"].total.is_cuda
-    others = [line for kind, line in waits(watch) if (kind, line.split(":")[0]) != ("read", "preprocess.py")]
+    others = [line for kind, line in waits(watch) if (kind, line.split(":")[0]) != ("fetch", "preprocess.py")]
     assert others == [], "metrics look at the range of what they are given, and at nothing else"
 
 
@@ -80,6 +85,23 @@ def test_the_generator_and_its_samples(gpu, condition, tmp_path):
     assert waits(watch) == []
     assert all(sample.is_cuda and sample.shape == (2, 3, 5, 32, 32) for sample in watch.samples)
     assert {sample.dtype for sample in watch.samples} == {torch.float32}
+
+
+def test_what_a_generators_samples_are_measured_and_shown_by(gpu, tmp_path, monkeypatch):
+    module, shown = GeneratorModule(GENERATOR), []
+    module.generator, tokenizer = VideoAR(GENERATOR), VideoTokenizer(TOKENIZER)
+    with gpu() as it:
+        module._adopt(moved(tokenizer))
+        metrics, logger = VideoMetrics(features=None), VideoLogger(num=1)
+        features = FeatureNet("means", torch.nn.Identity(), lambda _, x: x.mean((2, 3, 4)), 3, None, "none", 1, "")
+        metrics.fvd = FrechetVideoDistance(features)
+        metrics._finish = lambda *_: None  # whose numbers say whether there were any videos
+        monkeypatch.setattr(logger, "_write", lambda trainer, seen, rows, labels, columns: shown.append(columns))
+        watch = evaluated(Watch(it), moved(module), tmp_path, metrics, logger)
+        assert metrics.fvd.real_total.is_cuda and metrics.moving is not None
+    kinds = Counter((kind, line.split(":")[0]) for kind, line in waits(watch))
+    assert kinds == {("fetch", "preprocess.py"): 2 * 4, ("read", "base.py"): 2 * 2}, "ranges, and features, of both"
+    assert shown == [("real", "reconstruction", "sample")]
 
 
 @torch.no_grad()

@@ -19,7 +19,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from videoar.metrics.features.base import FeatureNet
-from videoar.metrics.preprocess import check_video
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Moments:
     def of(cls, features: Tensor) -> Moments:
         """Moments of feature vectors [N, d]."""
         x = features.double()
-        return cls(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device), x.sum(0), x.T @ x)
+        return cls(x.new_full((), len(x)), x.sum(0), x.T @ x)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
@@ -115,7 +114,7 @@ class FrechetVideoDistance(Metric):
 
     def update(self, video: Tensor, real: bool) -> None:
         """Add videos [B, 3, T, H, W] in [-1, 1] to the real or the generated set."""
-        self.add(Moments.of(self.features(check_video(video))), real)
+        self.add(Moments.of(self.features(video)), real)
 
     def add(self, moments: Moments, real: bool) -> None:
         """Add moments computed elsewhere, e.g. cached ones; with several ranks on one rank only, since ranks add up."""

@@ -2,8 +2,10 @@
 
 import math
 
+import lightning
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from videoar.errors import UserError
 from videoar.generator.model import GeneratorConfig
@@ -249,6 +251,12 @@ def test_missing_tokenizer_and_missing_everything(fit, clips, module):
         fit(module(tokenizer=None), clips(1))
     with pytest.raises(UserError, match="init_from"):
         GeneratorModule()
+
+
+def test_predict_is_refused_by_the_name_of_what_samples(clips, module, tmp_path):
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    with pytest.raises(UserError, match="videoar sample"):
+        trainer.predict(module(), DataLoader(clips(1), batch_size=None))
 
 
 def test_probabilities_are_checked():

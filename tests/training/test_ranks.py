@@ -23,6 +23,7 @@ from videoar.training.generator_module import GeneratorModule, TeachingConfig
 from videoar.training.optim import OptimConfig
 
 STEPS = 2
+ACCUMULATED = (1, STEPS, STEPS + 1)  # the last is a window that the epoch's end cuts short
 
 
 def make(tokenizer: Path, accumulate: int) -> GeneratorModule:
@@ -80,7 +81,7 @@ def rank_main(rank: int, port: int, folder: Path, batches: list[dict[str, Any]],
     mine = [{k: v[rank::2] for k, v in batch.items()} for batch in batches]
     sharded = ModelParallelStrategy(2, 1, save_distributed_checkpoint=False, process_group_backend="gloo")
     results = {"fsdp": train(folder, mine, sharded, accumulate=1)}
-    for accumulate in (1, STEPS):
+    for accumulate in ACCUMULATED:
         together = DDPStrategy(process_group_backend="gloo")
         results[f"ddp {accumulate}"] = train(folder, mine, together, accumulate)
     if rank == 0:
@@ -111,8 +112,9 @@ def test_two_ranks_in_bfloat16_are_one_device(clips, tmp_path):
         assert together["seen"] == alone["seen"] == {("stream", torch.float32), ("rope", torch.float32)}
         assert together["loss"] == pytest.approx(alone["loss"], abs=2e-3), strategy
         assert together["val"] == pytest.approx(alone["val"], abs=2e-3), strategy
-    reduced = [found[f"ddp {accumulate}"]["reductions"] for accumulate in (1, STEPS)]
+    reduced = [found[f"ddp {accumulate}"]["reductions"] for accumulate in ACCUMULATED]
     assert reduced[0] == STEPS * reduced[1] > 0, "gradients are averaged once a window"
+    assert reduced[2] == reduced[1] and found[f"ddp {ACCUMULATED[2]}"]["val"] == found[f"ddp {STEPS}"]["val"]
     names = ("ModelParallelStrategy", "DDPStrategy", "str")
     contents = [torch.load(tmp_path / f"{name}-1.ckpt", weights_only=True) for name in names]
     assert len({tuple(content["state_dict"]) for content in contents}) == 1

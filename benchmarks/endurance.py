@@ -32,7 +32,7 @@ from videoar.ranges import COUNT, LOADERS, SECONDS
 EVERY = 0.25
 """Seconds between two looks at a job."""
 GROWTH = 48.0
-"""MiB that a job may take more at its end than after a third: what allocators keep is no leak."""
+"""MiB that a job may take more near its end than at half time: what allocators keep is no leak."""
 FILES = 8
 """Open files that it may have more."""
 SETTLED = 100.0
@@ -94,7 +94,7 @@ def watch(command: Sequence[str], patience: float) -> tuple[int, list[Look], int
 
 
 def summary(code: int, seen: list[Look], left: int) -> dict[str, Any]:
-    """Figures after a third of the time (everything is imported, every worker has started) and near the end."""
+    """Figures at half time (everything is imported, every worker has started) and near the end."""
     facts: dict[str, Any] = {"exit_code": code, "seconds": round(seen[-1][0], 1) if seen else 0, "processes_left": left}
     if not seen:
         return facts
@@ -105,7 +105,7 @@ def summary(code: int, seen: list[Look], left: int) -> dict[str, Any]:
 
     facts["peak_mib"] = round(max(each[1] for each in seen), 1)
     for column, name in enumerate(("memory_mib", "open_files", "processes"), start=1):
-        facts[name] = [at(column, 1 / 3, 0.45), at(column, 0.8, 0.95)]
+        facts[name] = [at(column, 0.5, 0.65), at(column, 0.8, 0.95)]
     facts["curve"] = [[round(value, 1) for value in each] for each in seen[:: -(-len(seen) // POINTS)]]
     return facts
 
@@ -124,7 +124,7 @@ def faults(facts: dict[str, Any]) -> list[str]:
 def jobs(place: Path, clips: int, steps: int, workers: int) -> dict[str, list[str]]:
     """The three commands, in the order in which they need each other's files."""
     videoar, samples = [sys.executable, "-m", "videoar"], str(place / "samples" / "train" / "a")
-    shape = ["--num", str(clips), "--frames", "17", "--size", "32", "--device", "cpu", "--dtype", "float32"]
+    shape = ["--num", str(clips), "--frames", "9", "--size", "32", "--device", "cpu", "--dtype", "float32"]
     metrics = ["--metrics", "psnr,ssim,fvd,drift", "--features", "atari", "--device", "cpu", "--no-cache"]
     load = ["--load", str(place / "samples"), "--steps", str(steps), "--workers", str(workers)]
     return {
@@ -159,7 +159,10 @@ def load(folder: str, steps: int, workers: int) -> int:
 
     loading = Loading(workers=workers, epoch_batches=steps)
     data = MixedDataModule(folder, stage=Stage(resolution=32, frames=9, batch_size=4), loading=loading)
-    return int(sum(len(batch["video"]) for batch in data.train_dataloader()) != 4 * steps)
+    loader = data.train_dataloader()
+    clips = sum(len(batch["video"]) for batch in loader)
+    loader.close()
+    return int(clips != 4 * steps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,7 +35,10 @@ def test_a_folder_is_held_until_its_writer_ends_however(tmp_path):
     assert (folder / LOCK).exists()
     with only_writer(folder):
         pass
-    assert not (folder / LOCK).exists()
+    assert not (folder / LOCK).exists() and folder.exists()
+    with only_writer(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_only_what_writers_left_is_removed(tmp_path):

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -90,13 +90,13 @@ def only_writer(folder: str | Path) -> Iterator[None]:
     """Hold a folder (made if missing) for this process, so that two runs never mix in it.
 
     The system itself drops the lock when the process ends, however it ends. Where there are no locks (Windows, some
-    network file systems) the folder is not held.
+    network file systems) the folder is not held. A folder that was made for this and stays empty is removed again.
 
     Raises:
         UserError: another process holds it, or it cannot be written to.
     """
     folder = Path(folder)
-    place = folder / LOCK
+    place, made = folder / LOCK, not folder.exists()
     with writing(place):
         folder.mkdir(parents=True, exist_ok=True)
         lock = place.open("a+")
@@ -113,6 +113,9 @@ def only_writer(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             place.unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
 
 
 def _lock(file: IO[str]) -> bool:

@@ -11,6 +11,7 @@ from videoar.cli import options
 from videoar.cli.main import main
 from videoar.data.readers import open_video, read_image
 from videoar.data.writers import to_uint8, write_mp4, write_png
+from videoar.files import only_writer
 
 SIZE = (16, 32)
 KINDS = {
@@ -188,6 +189,9 @@ def test_videos_of_two_runs_are_never_mixed(place, tmp_path, capsys):
     assert sample(place, out, "--label", "pong", "--frames", 5, "--overwrite") == 2
     assert "holiday.mp4, which no earlier run lists" in capsys.readouterr().err
     assert (out / "holiday.mp4").is_file()
+    with only_writer(tmp_path / "new"):
+        assert sample(place, tmp_path / "new", "--label", "pong", "--frames", 5) == 2
+    assert "new is being written by process" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

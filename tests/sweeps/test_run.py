@@ -12,6 +12,7 @@ import pytest
 from videoar.cli import main as cli
 from videoar.errors import UserError
 from videoar.figures import new_figure
+from videoar.files import only_writer
 from videoar.sweeps.child import write_child
 from videoar.sweeps.collect import collect
 from videoar.sweeps.report import Row, _lines, spread
@@ -52,6 +53,12 @@ def test_a_sweep_from_python(make_sweep, tmp_path):
     assert [path.name for path in result.files] == ["results.csv", "results.md", "results.png"]
     with pytest.raises(UserError, match="must name a GPU for each of 2 jobs"):
         run_sweep(result.sweep, jobs=2, devices=["0"])
+
+
+def test_a_second_sweep_in_a_folder_is_refused(make_sweep, tmp_path):
+    with only_writer(tmp_path / "out"), pytest.raises(UserError, match="out is being written by process"):
+        run_sweep(make_sweep(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_spread():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from videoar.cli import options
 from videoar.cli.progress import Jobs
 from videoar.errors import UserError
+from videoar.files import only_writer
 from videoar.ranges import BATCH, COUNT, FPS, FRAMES, SECONDS, SEED, SIDE, STRENGTH, TEMPERATURE, check_memory
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ def run(args: argparse.Namespace) -> int:
     gallery = Gallery(folder, args.fps, args.batch, row, args.seconds, args.context or CONTEXT)
     facts = {name: value for name, value in vars(args).items() if not callable(value)}
     facts |= {"size": list(size), **made}
-    with Jobs() as bar:
+    asked = _request(args, config, size)
+    with only_writer(folder), Jobs() as bar:
         progress = lambda which, done, total: bar.show(f"sampling {which}", done, total)  # noqa: E731
-        asked = _request(args, config, size)
         write_samples(source, jobs, asked, gallery, facts, progress)
     print(f"{len(jobs)} videos in {args.out}")
     return 0

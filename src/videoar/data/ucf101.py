@@ -82,6 +82,8 @@ def _unpack(archive: Path, to: Path) -> Path:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
         )
         if done.returncode == 0:
+            if link := next((path for path in to.rglob("*") if path.is_symlink()), None):
+                raise UserError(f"{archive} holds links, such as {link.relative_to(to)}, and is not used")
             return to
         failures.append(f"{tool[0]}: {' '.join(done.stderr.split())[-200:]}")
     raise UserError(f"cannot unpack {archive}: {'; '.join(failures)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videoar.errors import UserError
+from videoar.files import only_writer
 from videoar.sweeps.child import partial_result, result_of, tail, write_child
 from videoar.sweeps.launch import Job, Launcher, failure, make_launcher, stop
 from videoar.sweeps.report import Outcome, write_results
@@ -54,7 +55,8 @@ def run_sweep(
         devices: CUDA devices to share out, one for each job (plain processes); empty: every child sees all.
 
     Raises:
-        UserError: a bad YAML, options that do not fit together, or a folder that holds a sweep with other settings.
+        UserError: a bad YAML, options that do not fit together, or a folder that holds a sweep with other settings or
+            is being written by another.
     """
     sweep = spec if isinstance(spec, Sweep) else load_sweep(spec, out, given)
     jobs, launcher = sweep.jobs if jobs is None else jobs, launcher or sweep.launcher
@@ -64,6 +66,11 @@ def run_sweep(
         names = ",".join(devices)
         raise UserError(f"--devices {names} must name a GPU for each of {jobs} jobs of the launcher `process`")
     starter = make_launcher(launcher, sweep.out, sweep.slurm)
+    with only_writer(sweep.out):
+        return _run(sweep, starter, jobs, devices)
+
+
+def _run(sweep: Sweep, starter: Launcher, jobs: int, devices: Sequence[str]) -> Result:
     for child in sweep.everything:
         write_child(child, sweep.out / child.name)
     if sweep.prepare is not None:

@@ -128,7 +128,10 @@ _QUALITY = {
     "libsvtav1": {"preset": "8", "crf": "5", "svtav1-params": "lp=1:scd=0"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
-} | {name: {"b": "4M"} for name in ("mpeg4", "msmpeg4", "wmv1", "wmv2", "flv", "mpeg1video", "mpeg2video", "mjpeg")}
+} | {
+    name: {"b": "4M"}
+    for name in ("mpeg4", "msmpeg4", "wmv1", "wmv2", "flv", "mpeg1video", "mpeg2video", "mjpeg", "svq1")
+}
 _OPEN = {"x264-params": "open-gop=1"}
 _REFRESH = {"x264-params": "intra-refresh=1"}
 _ALT_REF = {"auto-alt-ref": "1", "lag-in-frames": "12", "deadline": "good", "cpu-used": "5", "b": "2M"}
@@ -214,5 +217,32 @@ MATRIX = [
     Clip("ffv1_gop.mkv", "ffv1", gop=12),
     Clip("huffyuv.avi", "huffyuv", pix_fmt="yuv422p", gop=1),
     Clip("raw.avi", "rawvideo", gop=1),
+    # other suffixes of the same containers
+    Clip("mpeg4.3gp", "mpeg4", bframes=0),
+    Clip("pyramid.m2ts", bframes=3),
+    Clip("mpeg2.vob", "mpeg2video", bframes=2),
+    Clip("wmv2.asf", "wmv2", bframes=0),
+    Clip("pyramid.asf", bframes=2),
+    Clip("vp8.ogv", "libvpx"),
+    # interlaced, stamps, cuts
+    Clip("interlaced.mp4", options={"x264-params": "tff=1"}, bframes=2),
+    Clip("interlaced.ts", options={"x264-params": "tff=1"}, bframes=2),
+    Clip("interlaced.mpg", "mpeg2video", {"flags": "+ilme+ildct"}, bframes=2),
+    Clip("uneven.flv", bframes=2, stamps="uneven"),
+    Clip("uneven.webm", "libvpx-vp9", stamps="uneven"),
+    Clip("offset.webm", "libvpx-vp9", stamps="offset"),
+    Clip("edit_list_open.mp4", options=_OPEN, bframes=3, trim=7, muxer={"avoid_negative_ts": "disabled"}),
+    Clip("hevc_edit_list.mp4", "libx265", _x265("keyint=12"), trim=7, muxer={"avoid_negative_ts": "disabled"}),
+    Clip("mid_gop.mpg", "mpeg2video", bframes=2, skip=5),
+    Clip("fragment_a_frame.mp4", bframes=2, muxer={"movflags": "frag_every_frame+empty_moov+default_base_moof"}),
+    Clip("screen.flv", "flashsv", pix_fmt="bgr24"),
+    Clip("sorenson.mov", "svq1", pix_fmt="yuv410p"),
+    # several hundred frames, as encoders make them when nothing is asked for
+    Clip("defaults.mp4", gop=250, count=300),
+    Clip("defaults.ts", gop=250, count=300),
+    Clip("hevc_defaults.mp4", "libx265", {"x265-params": "log-level=none:pools=1:frame-threads=1"}, 250, count=300),
+    Clip("xvid_defaults.avi", "mpeg4", bframes=2, gop=250, count=300),
+    Clip("vp9_defaults.webm", "libvpx-vp9", gop=128, count=300),
+    Clip("av1_defaults.mp4", "libsvtav1", gop=160, count=300),
 ]
 """Files over container, codec and group of pictures. Not covered, for want of an encoder: Theora, VC-1, RealVideo."""

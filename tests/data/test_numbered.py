@@ -26,7 +26,8 @@ CORE = (
 )
 DECORD_IS_RIGHT = (
     *("plain.mp4", "pyramid.mp4", "pyramid.mov", "pyramid.mkv", "intra.mp4", "one_key.mp4", "two.mp4"),
-    *("offset.mp4", "offset.mkv", "uneven.mp4", "uneven.mkv", "fragmented.mp4"),
+    *("offset.mp4", "offset.mkv", "uneven.mp4", "uneven.mkv", "fragmented.mp4", "fragment_a_frame.mp4"),
+    *("interlaced.mp4", "defaults.mp4"),
 )
 
 

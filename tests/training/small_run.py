@@ -42,6 +42,8 @@ from videoar.training.optim import OptimConfig
 from videoar.training.tokenizer_module import TokenizerModule
 
 BATCHES = 8
+PATIENCE = 130.0
+"""Seconds that a run may take; it needs less than ten on an idle core."""
 
 
 class Watch(Callback):
@@ -142,10 +144,16 @@ def main(kind: str, folder: Path, workers: int, point: str | None = None) -> Non
 
 
 def apart(*arguments: Any) -> int | None:
-    """`main` in a process of its own, which need not import everything again; returns its exit code."""
+    """`main` in a process of its own, which need not import everything again; returns its exit code.
+
+    One that hangs is ended, and its loader's workers with it: None.
+    """
     process = get_context("fork").Process(target=main, args=arguments)
     process.start()
-    process.join()
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        return None
     return process.exitcode
 
 

@@ -36,20 +36,26 @@ POINTS: dict[str, dict[str, int | None]] = {
     "tokenizer": {"start@7": 5, "validation@5": None, "30000@4": None},
     "generator": {"start@4": 3, "replace@4": 3, "9000@1": 0},  # mid-epoch, before the stage switches
 }
+RUNS = [("tokenizer", 0), ("generator", 2)]
+if KILLS := int(os.environ.get("VIDEOAR_KILLS", "0")):  # 30: the long form
+    RUNS += [("tokenizer", 2), ("generator", 0)]
 for kind, points in POINTS.items():
-    draw = random.Random(kind)  # VIDEOAR_KILLS=30: the long form
-    for _ in range(int(os.environ.get("VIDEOAR_KILLS", "0"))):
-        how = draw.choice(["start", "end", "fsync", "replace", str(draw.randrange(100, 60_000))])
-        points.setdefault(f"{how}@{draw.randrange(1, 5)}")
+    draw = random.Random(kind)
+    for _ in range(KILLS):
+        how = draw.choice(["start", "end", "validation", "fsync", "replace", str(draw.randrange(100, 60_000))])
+        batch = 5 if how == "validation" else draw.randrange(7) if how in ("start", "end") else draw.randrange(1, 5)
+        points.setdefault(f"{how}@{batch}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, workers", [("tokenizer", 0), ("generator", 2)])
+@pytest.mark.parametrize("kind, workers", RUNS)
 def test_killed_run_ends_like_the_one_that_was_not(place, kind, workers):
-    folder = place / kind
+    folder = place / f"{kind}{workers}"
     command = [sys.executable, str(PROGRAM), kind, str(folder), str(workers), *POINTS[kind]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300 * len(POINTS[kind]))
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300 * (1 + len(POINTS[kind]))
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     expected = torch.load(folder / "whole" / "result.pt")
     assert sorted(expected["losses"]) == list(range(8))

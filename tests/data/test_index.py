@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -82,6 +83,15 @@ def test_a_folder_that_cannot_be_written_to_has_its_index_in_the_cache(folder, f
     assert not (folder / INDEX).exists()
     forget()
     assert known(folder / "plain.mp4").fps == 99.0
+
+
+def test_an_index_that_cannot_be_written_is_only_said(folder, forget, monkeypatch, tmp_path_factory, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache") / "file"))
+    Path(os.environ["XDG_CACHE_HOME"]).touch()
+    (folder / INDEX).mkdir()
+    with caplog.at_level("INFO", "videoar"):
+        write_index(folder, {"plain.mp4": probe(folder / "plain.mp4")})
+    assert caplog.text.count("cannot be written") == 2
 
 
 def test_memory_forgets_what_was_used_longest_ago():

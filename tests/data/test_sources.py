@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import tarfile
@@ -220,6 +221,9 @@ def test_manifests_give_verified_counts_and_leave_bad_files_out(ucf):
     train = index_source(Source(str(ucf))).splits["train"]
     assert len(train) == 8
     assert [(item.frames, item.fps, item.size) for item in train if "apple_g02" in item.path] == [(7, 12.0, (48, 64))]
+    (ucf / "manifest.csv").write_text("path,class,frames,fps,size\napple/v_apple_g02_c01.mp4,b,-1,1,1x1\n")
+    with pytest.raises(UserError, match=r"apple_g02_c01\.mp4: frames must be a whole number"):
+        index_source(Source(str(ucf)))
     (ucf / "manifest.csv").write_text("path,class,frames,fps,size\na,b,many,1,1x1\n")
     with pytest.raises(UserError, match=r"manifest\.csv line 2"):
         index_source(Source(str(ucf)))
@@ -270,6 +274,11 @@ def test_lists_with_labels_captions_and_splits(tmp_path, class_folder, kind):
         ({"path": "here.mp4", "label": -2}, "label -2 is out of range"),
         ({"path": "here.mp4", "split": "dev"}, "split must be one of train, val, test, got 'dev'"),
         ({"path": "here.mp4", "frames": "many"}, "entry 1: invalid literal"),
+        ({"path": "here.mp4", "frames": math.inf}, "entry 1: cannot convert float infinity"),
+        ({"path": "here.mp4", "frames": [3]}, r"entry 1: int\(\) argument"),
+        ({"path": "here.mp4", "frames": -3}, r"here\.mp4: frames must be a whole number from 1"),
+        ({"path": "here.mp4", "fps": math.nan}, r"here\.mp4: fps must be a number from 0"),
+        ({"path": "here.mp4", "size": "4x-4"}, r"here\.mp4: a side of its size must be a whole number"),
         ({"path": "here.mp4", "caption": {"en": "a ball"}}, r"here\.mp4: a caption is a text or a list of texts"),
         ({"path": "here.mp4", "caption": ["a ball", 3]}, "a caption is a text or a list of texts"),
     ],
@@ -278,6 +287,20 @@ def test_bad_lists(tmp_path, row, message):
     (tmp_path / "here.mp4").touch()
     with pytest.raises(UserError, match=message):
         index_source(Source(str(write_list(tmp_path, [row], "jsonl"))))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("deep.jsonl", "[" * 100_000, "deep.jsonl line 1: maximum recursion"),
+        ("long.csv", "path\n" + "x" * 200_000, "long.csv: field larger than field limit"),
+        ("null.csv", "path\na\0b.mp4", "entry 1: no such file"),
+    ],
+)
+def test_lists_that_are_none(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        index_source(Source(str(tmp_path / name)))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

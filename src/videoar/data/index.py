@@ -24,6 +24,7 @@ import numpy as np
 
 from videoar.data.files import atomic_path
 from videoar.data.probe import Probe, probe
+from videoar.errors import UserError
 
 log = logging.getLogger(__name__)
 INDEX = "videoar_frames.sqlite"
@@ -96,7 +97,7 @@ def write_index(root: Path, probes: Mapping[str, Probe], beside: bool = True) ->
             _write(target, root, probes)
             log.info("the index of the frames is %s", target)
             break
-        except (OSError, sqlite3.Error) as error:
+        except (UserError, OSError, sqlite3.Error) as error:
             log.info("%s cannot be written: %s", target, error)
     for memory in (_find, _connect):
         memory.cache_clear()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from videoar.data.files import IMAGE_SUFFIXES, LATENT_SUFFIXES, VIDEO_SUFFIXES
 from videoar.errors import UserError
-from videoar.ranges import WEIGHT, Range
+from videoar.ranges import COUNT, WEIGHT, Range
 
 SourceKind = Literal["video", "image", "latent"]
 SUFFIXES: dict[SourceKind, frozenset[str]] = {
@@ -70,6 +70,14 @@ class Item:
     bytes: int = 0
     block: int = 0
     captions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Look at the numbers, which come from lists, manifests and shards that anybody wrote."""
+        if self.frames is not None:
+            COUNT.check(f"{self.path}: frames", self.frames)
+        WEIGHT.check(f"{self.path}: fps", self.fps)
+        for side in self.size or ():
+            COUNT.check(f"{self.path}: a side of its size", side)
 
 
 def captioned(item: Item, caption: str | Sequence[str]) -> Item:

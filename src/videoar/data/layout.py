@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
             frames, fps = int(line["frames"]), float(line["fps"])
             motion = float(line["motion"]) if line.get("motion") else None
             reader, seeks = line.get("reader") or "", int(line.get("seeks") or 0)
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
             raise UserError(f"{path} line {number}: {error}") from error
         name, label = line["path"], line["class"]
         rows[name] = ManifestRow(name, label, frames, fps, width, height, motion, reader, seeks)

@@ -22,11 +22,14 @@ def read_list(path: Path) -> list[Item]:
         for number, line in enumerate(read_text(path).split("\n"), start=1):
             try:
                 rows += [json.loads(line)] if line.strip() else []
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise UserError(f"{path} line {number}: {error}") from error
     elif kind in (".csv", ".tsv"):
         text = StringIO(read_text(path), newline="")
-        rows = list(csv.DictReader(text, delimiter="\t" if kind == ".tsv" else ","))
+        try:
+            rows = list(csv.DictReader(text, delimiter="\t" if kind == ".tsv" else ","))
+        except csv.Error as error:
+            raise UserError(f"{path}: {error}") from error
     else:
         raise UserError(f"{path}: a source is a folder, a .csv, .tsv or .jsonl list, or .tar shards")
     return [_listed_item(path, number, row) for number, row in enumerate(rows, start=1)]
@@ -50,7 +53,7 @@ def _listed_item(source: Path, number: int, row: dict[str, Any]) -> Item:
         frames = int(row["frames"]) if row.get("frames") else None
         fps = float(row.get("fps") or 0)
         width, height = (int(side) for side in str(row["size"]).split("x")) if row.get("size") else (0, 0)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{where}: {error}") from error
     item = Item(str(path), label, "", split, frames, fps, (height, width) if height else None)
     return captioned(item, row.get("caption") or "")

@@ -85,7 +85,7 @@ def _item(shard: Path, member: tarfile.TarInfo, block: int, split: str | None, f
     try:
         frames, width, height = (int(facts.get(name) or 0) for name in ("frames", "width", "height"))
         fps = float(facts.get("fps") or 0)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{shard}: the JSON beside {member.name}: {error}") from error
     item = Item(
         path=f"{shard}/{member.name}",
@@ -119,7 +119,7 @@ def _read_facts(shard: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, suff
     if suffix == ".json":
         try:
             facts = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise UserError(f"{shard}/{member.name}: {error}") from error
         if not isinstance(facts, dict):
             raise UserError(f"{shard}/{member.name}: needs a JSON object")

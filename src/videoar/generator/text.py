@@ -113,6 +113,8 @@ def _load_encoder(name: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise UserError("text conditions need transformers: pip install 'videoar[text]'") from error
     try:
-        return AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(name).eval().requires_grad_(False)
+        plain: dict[str, Any] = {"trust_remote_code": False}  # the name may come from a stranger's configuration
+        tokenizer, encoder = (kind.from_pretrained(name, **plain) for kind in (AutoTokenizer, T5EncoderModel))
+        return tokenizer, encoder.eval().requires_grad_(False)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load the text encoder {name!r} (a hub name or a local folder): {error}") from error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import random
+import struct
 import wave
+import zlib
 from functools import cache
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from videoar.data.files import IMAGE_SUFFIXES
 from videoar.data.probe import UnreadableClip, frame_size
 from videoar.data.readers import BACKENDS, iterate, open_video, read_image
 from videoar.data.writers import write_mp4
@@ -235,3 +240,45 @@ def test_a_pipe_is_no_image(tmp_path, read):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UnreadableClip, match="no such file"):
         read(tmp_path / "pipe.png")  # and does not wait for ever
+
+
+def test_a_picture_that_states_a_boundless_size_is_named(tmp_path):
+    """Pillow has an error of its own for it, which is no ValueError."""
+    path = tmp_path / "bomb.png"
+    Image.new("RGB", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    for read in (read_image, frame_size):
+        with pytest.raises(UnreadableClip, match=r"bomb\.png: "):
+            read(path)
+
+
+DAMAGED = {name: {} for name in ("a.png", "a.tiff", "plain.mp4", "plain.mkv", "plain.ts", "plain.flv")}
+DAMAGED |= {"mpeg4.avi": {"codec": "mpeg4"}, "plain.gif": {"codec": "gif", "pix_fmt": "rgb8"}}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged files
+@pytest.mark.parametrize("name", DAMAGED)
+def test_random_damage_is_an_unreadable_clip_or_none(tmp_path, encoder, frames, name):
+    path, draw = tmp_path / name, random.Random(name)
+    if path.suffix in IMAGE_SUFFIXES:
+        Image.fromarray(frames[0]).save(path)
+    else:
+        encoder(path, frames, **DAMAGED[name])
+    whole = path.read_bytes()
+    for turn in range(60):
+        data = bytearray(whole)
+        for _ in range(draw.choice([1, 4, 30])):
+            data[draw.randrange(len(data) if turn % 2 else min(len(data), 400))] = draw.randrange(256)
+        path.write_bytes(data[: draw.choice([len(data), draw.randrange(len(data))])])
+        for look in (frame_size, read_image if path.suffix in IMAGE_SUFFIXES else read_some):
+            with contextlib.suppress(UnreadableClip):
+                look(path)
+
+
+def read_some(path):
+    """Two frames, one from the end."""
+    reader = open_video(path)
+    reader.get([len(reader) - 1, len(reader) // 2])

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.datasets import ClipDataset, Reading
 from videoar.data.items import Source
-from videoar.data.latents import latent_tokenizer, read_bits, read_latent, write_bits, write_latent
+from videoar.data.latents import latent_captions, latent_tokenizer, read_bits, read_latent, write_bits, write_latent
 from videoar.data.layout import ManifestRow, read_class_index, write_manifest, write_splits
 from videoar.data.prepare import check_folder
 from videoar.data.probe import UnreadableClip
@@ -410,6 +411,17 @@ def test_latents_round_trip_and_name_their_tokenizer(tmp_path):
     with pytest.raises(ValueError, match=r"must be \[D, T', h, w\]"):
         write_latent(tmp_path / "b.safetensors", latent[0])
     assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("captions", ["{", "5", "[5]", "[" * 100_000])
+def test_latents_whose_captions_are_none_are_unreadable_clips(tmp_path, captions):
+    save_file({"latent": torch.zeros(8, 3, 4, 4)}, tmp_path / "a.safetensors", metadata={"captions": captions})
+    with pytest.raises(UnreadableClip, match=r"a\.safetensors: its captions are no list of texts"):
+        latent_captions(tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes(b"\xff" * 40)
+    for read in (latent_captions, latent_tokenizer, read_latent):
+        with pytest.raises(UnreadableClip, match="cannot read latent"):
+            read(tmp_path / "a.safetensors")
 
 
 def test_bits_round_trip_and_are_not_taken_for_latents(tmp_path):

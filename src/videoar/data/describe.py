@@ -8,6 +8,7 @@ from videoar.data.curriculum import Curriculum
 from videoar.data.folders import some
 from videoar.data.items import Item, SourceIndex
 from videoar.data.latents import latent_captions
+from videoar.data.probe import UnreadableClip
 from videoar.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -71,4 +72,7 @@ def _has_caption(item: Item) -> bool:
 
 
 def _stored_caption(index: SourceIndex, item: Item) -> bool:
-    return index.kind == "latent" and Path(item.path).is_file() and bool(latent_captions(item.path))
+    try:
+        return index.kind == "latent" and Path(item.path).is_file() and bool(latent_captions(item.path))
+    except UnreadableClip:  # training replaces and counts it
+        return False

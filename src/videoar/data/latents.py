@@ -91,15 +91,18 @@ def read_latent(path: str | Path) -> torch.Tensor:
 
 
 def latent_tokenizer(path: str | Path) -> str:
-    """The fingerprint of the tokenizer that made a latent; empty if unknown."""
+    """The fingerprint of the tokenizer that made a latent; empty if unknown. Raises `UnreadableClip`."""
     return _metadata(path).get("tokenizer", "")
 
 
 def latent_captions(path: str | Path) -> tuple[str, ...]:
-    """The captions of the clip that a latent was made of; empty if there were none."""
+    """The captions of the clip that a latent was made of; empty if there were none. Raises `UnreadableClip`."""
     metadata = _metadata(path)
-    captions = json.loads(metadata["captions"]) if "captions" in metadata else [metadata.get("caption", "")]
-    return tuple(caption for caption in captions if caption)
+    try:
+        captions = json.loads(metadata["captions"]) if "captions" in metadata else [metadata.get("caption", "")]
+        return tuple(caption for caption in captions if caption.strip())
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableClip(path, f"its captions are no list of texts: {error}") from error
 
 
 def _captions(caption: str | Sequence[str]) -> dict[str, str]:
@@ -112,5 +115,8 @@ def _metadata(path: str | Path) -> dict[str, str]:
         return {}
     from safetensors import safe_open
 
-    with safe_open(str(path), "pt") as file:
-        return file.metadata() or {}
+    try:
+        with safe_open(str(path), "pt") as file:
+            return file.metadata() or {}
+    except Exception as error:  # safetensors raises its own and built-in types on bad files
+        raise UnreadableClip(path, f"cannot read latent: {error}") from error

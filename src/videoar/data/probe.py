@@ -179,8 +179,6 @@ def open_image(path: str | Path) -> Any:
 
 def frame_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of a video's or image's picture as it is shown, from its start. Raises `UnreadableClip`."""
-    from av.error import FFmpegError
-
     try:
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
             with open_image(path) as image:
@@ -196,5 +194,5 @@ def frame_size(path: str | Path) -> tuple[int, int]:
             return codec.height, codec.width
     except UnreadableClip:
         raise
-    except (FFmpegError, OSError, StopIteration, ValueError, SyntaxError) as error:
+    except Exception as error:  # PyAV and Pillow raise many kinds on damaged files
         raise UnreadableClip(path, f"no picture size in it: {error}") from error

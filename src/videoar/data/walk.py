@@ -65,7 +65,13 @@ def walk_packets(
                         _note(walk, frame, container, stream)
     except UnreadableClip:
         raise
-    except (FFmpegError, OSError, ValueError, OverflowError) as error:  # the last two: metadata that is no text
+    except (
+        FFmpegError,
+        OSError,
+        ValueError,
+        OverflowError,
+        LookupError,
+    ) as error:  # damaged metadata, new streams
         reason = getattr(error, "strerror", None) or error
         good = f"{len(walk.stamps)} frames decode, then" if walk.stamps else "not a video, or damaged"
         raise UnreadableClip(path, f"{good}: {reason}") from error

@@ -140,7 +140,7 @@ def check_zip(path: str | Path) -> None:
     except Exception as error:  # damaged bytes make zipfile raise many kinds
         raise UserError(f"{path} is truncated, damaged or no torch file: {error}") from error
     if damaged is not None:
-        raise UserError(f"{path} is damaged: the checksum of {damaged} does not agree")
+        raise UserError(f"{path} is damaged: the checksum of {' '.join(damaged.split())} does not agree")
 
 
 def read_torch(path: str | Path, legacy: bool = False, **how: Any) -> Any:

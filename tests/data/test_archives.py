@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import shutil
 import struct
 import tarfile
@@ -17,7 +18,7 @@ from videoar.data.curriculum import Stage
 from videoar.data.datamodule import MixedDataModule
 from videoar.data.items import Source
 from videoar.data.loader import Loading
-from videoar.data.shards import local_file
+from videoar.data.shards import index_shards, local_file
 from videoar.data.sources import index_source
 from videoar.errors import UserError
 
@@ -132,3 +133,26 @@ def test_links_in_an_archive_are_refused(place, monkeypatch):
     with pytest.raises(UserError, match=r"UCF101\.rar holds links, such as v_a\.mp4, and is not used"):
         ucf101.prepare_ucf101(place / "UCF101.rar", place / "out")
     assert everything(place) == ["UCF101.rar"] and (place.parent / "secret.mp4").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_a_damaged_archive_is_one_line(place, kind):
+    archive = place / f"archive.{kind.removesuffix('.gz')}"
+    if kind == "zip":
+        write_zip(archive)
+    else:
+        with tarfile.open(archive, "w:gz" if kind == "tar.gz" else "w") as tar:
+            tar.addfile(tarfile.TarInfo("good.mp4"))
+    whole, draw, refused = archive.read_bytes(), random.Random(kind), 0
+    for turn in range(80):
+        data = bytearray(whole)
+        for _ in range(draw.choice([1, 3, 20])):
+            data[draw.randrange(min(len(data), 600))] = draw.randrange(256)
+        archive.write_bytes(data)
+        try:
+            ucf101._unpack(archive, place / str(turn)) if kind == "zip" else index_shards([archive])
+        except UserError as error:
+            refused += 1
+            assert str(archive) in str(error) and "\n" not in str(error)
+    assert refused > 20 and (refused == 80 or kind != "tar.gz")
+    assert (place.parent / "secret.mp4").read_text() == "mine"

@@ -47,10 +47,12 @@ def index_shards(shards: Sequence[Path]) -> list[Item]:
         if not shard.is_file():
             raise UserError(f"{shard} is no file")
         try:
-            with tarfile.open(shard) as tar:
+            with tarfile.open(shard, "r:") as tar:  # not a compressed one, whose members have no place in the file
                 items += _index_shard(shard, tar, block, left)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(f"{shard}: not a readable tar: {error}") from error
+        except UserError:
+            raise
+        except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+            raise UserError(f"{shard}: not a readable tar: {' '.join(str(error).split())}") from error
     left.log()
     return items
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from videoar.data.files import VIDEO_SUFFIXES, atomic_folder
 from videoar.data.layout import read_class_index, read_split
 from videoar.data.prepare import Report, check_folder
 from videoar.errors import UserError
+from videoar.files import writing
 
 CLASSES, CLIPS = 101, 13320
 LISTS = ("classInd.txt", *(f"{kind}list{number:02d}.txt" for number in (1, 2, 3) for kind in ("train", "test")))
@@ -64,9 +64,11 @@ def _unpack(archive: Path, to: Path) -> Path:
     to.mkdir(parents=True)
     if zipfile.is_zipfile(archive):
         try:
-            with zipfile.ZipFile(archive) as content:
+            with writing(to), zipfile.ZipFile(archive) as content:
                 content.extractall(to)
-        except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:  # a wrong sum, encrypted, cut short
+        except UserError:
+            raise
+        except Exception as error:  # a wrong sum, encrypted, cut short: damaged bytes make zipfile raise many kinds
             raise UserError(f"cannot unpack {archive}: {error}") from error
         return to
     tools = [tool for tool in TOOLS if shutil.which(tool[0])]

@@ -15,10 +15,10 @@ from videoar.moved import MOVED
 SOURCE = Path(videoar.__file__).parent
 ORDER = [
     {"errors", "moved"},
-    {"files", "motion", "ranges", "yaml_files"},
+    {"files", "motion", "ranges"},
     {"figures"},
     {"shipped"},
-    {"hub", "randomness", "weights"},
+    {"hub", "randomness", "weights", "yaml_files"},
     {"pretrained"},
     {"provenance"},
     {"kernels"},

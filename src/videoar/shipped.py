@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from videoar.errors import UserError
@@ -19,3 +20,13 @@ def shipped(relative: str) -> Path:
         if (root / relative).exists():
             return root / relative
     raise UserError(f"this installation of videoar has no {relative}; give a path, or work from a checkout")
+
+
+def located(path: str | Path) -> Path:
+    """A config's path, or, for a `configs/…` that is not in the working folder, the one that comes with videoar."""
+    place = Path(path)
+    if place.exists() or place.parts[:1] != ("configs",):
+        return place
+    with suppress(UserError):
+        return shipped(str(path))
+    return place

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from videoar.errors import UserError
+from videoar.shipped import located
 
 
 class _Loader(yaml.SafeLoader):
@@ -45,12 +46,12 @@ def read_value(text: str, source: str) -> Any:
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; {} for an empty one.
+    """The mapping in a YAML file, perhaps one that comes with videoar (`located`); {} for an empty one.
 
     Raises:
         UserError: no file, not UTF-8, not YAML, a key that is there twice, or something else than a mapping.
     """
-    place = Path(path)
+    place = located(path)
     if not place.is_file():
         raise UserError(f"no such file: {path}")
     try:

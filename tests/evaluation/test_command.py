@@ -105,7 +105,7 @@ def test_a_model_says_how_long_and_large_ones_own_videos_are_taken(
     assert command_line(ask)[0] == 0
     card = json.loads((tmp_path / "out" / "metrics.json").read_text())["card"]
     assert (card["protocol"]["frames"], card["protocol"]["size"]) == (17, [32, 32])
-    assert "17 frames of 32x32, as the model takes" in card["deviations"][0]
+    assert card["follows_protocol"] and card["notes"]["clips"].startswith("17 frames of 32x32: ")
     short = folder("short", frames=7, count=1)
     code, said = command_line(["evaluate", "--real", str(short), "--model", str(models)])
     assert code == 2 and "7 frames, 17 at stride 1 are needed (--set frames=N takes fewer)" in said

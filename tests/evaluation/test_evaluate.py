@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from videoar.data.files import VIDEO_SUFFIXES
 from videoar.data.folders import file_name_of, folder_of_class, read_folder
+from videoar.data.layout import write_bad_files
 from videoar.data.readers import open_video
 from videoar.data.writers import write_lossless
 from videoar.errors import UserError
@@ -136,6 +137,12 @@ def test_links_to_a_file_and_gifs_of_videos_are_no_further_videos(tmp_path: Path
     assert VideoFolder(root).names == kept
     assert "left out 2 links to files that are there: v00.mp4, z_link.mp4" in caplog.text
     assert tuple(Path(item.path).name for item in read_folder(root, VIDEO_SUFFIXES)) == kept
+
+
+def test_what_the_check_found_bad_is_no_video(folder: Folder) -> None:
+    root = folder("clips", count=3)
+    write_bad_files(root, {"v01.mp4": "a copy of v00.mp4"})
+    assert VideoFolder(root).names == ("v00.mp4", "v02.mp4")
 
 
 @pytest.mark.parametrize("name", ["red square", "Größe/2", "a" * 80])

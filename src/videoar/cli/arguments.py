@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from videoar.shipped import located
 from videoar.training.presets import expand_model, expanded
 from videoar.yaml_files import read_mapping, read_value
 
@@ -83,7 +84,7 @@ def _expanded(option: str, value: str, argument: str, configs: dict[str, dict[st
     if option == "--config":
         content = configs[value]
         new = content | {"model": expand_model(content["model"], argument)} if "model" in content else content
-        return value if new == content else json.dumps(new)
+        return str(located(value)) if new == content else json.dumps(new)
     if option in (f"--model.{argument}", f"--model.init_args.{argument}"):
         given = read_value(value, option) if value.lstrip().startswith("{") else value
         new = expanded(argument, given)

@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
             dimensions=dimensions,
             options=_options(args, jobs.show),
         )
-    report.notes = options.pairs(args.note, "--note")
+    report.notes |= options.pairs(args.note, "--note")
     report.deviations[:0] = [f"changed by hand: {item}" for item in args.set]
     print(report.markdown(), end="")
     if args.out:

@@ -52,7 +52,7 @@ class Jobs:
         if now - self._said >= self.seconds:
             self._said = now
             place = f"{done}/{total}" if total else str(done)
-            left = f", {round((now - began) / done * (total - done))} s left" if total and done else ""
+            left = f", {round((now - began) / done * (total - done))} s left" if total and done and now > began else ""
             print(f"{text or what}: {place}{left}", file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:

@@ -175,7 +175,12 @@ def run(arguments: list[str]) -> VideoARCLI:
     Raises:
         UserError: a configuration that does not parse; the message names the key.
     """
-    known = ("does not have many workers", "pre-optimization state", "isinstance.treespec, LeafSpec")
+    known = (
+        "does not have many workers",
+        "pre-optimization state",
+        "isinstance.treespec, LeafSpec",
+        "predict returned None",
+    )
     for harmless in (*known, "overridden .on_before_batch_transfer"):  # our check of a batch, wherever it comes from
         warnings.filterwarnings("ignore", f".*{harmless}")
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -62,12 +62,12 @@ def evaluate(
         protocol = model.filled(protocol)
     plan = Plan.make(metrics, real_folder, subjects, protocol, features, options)
     if real is not None and set(plan.metrics) <= {"moving_ratio", "drift"} and not metrics and not dimensions:
-        raise UserError("nothing can be compared: " + "; ".join(f"{k}: {v}" for k, v in plan.unavailable.items()))
+        raise UserError(f"nothing can be compared: {plan.reasons()}")
     report = Report(protocol, features, dimensions)
     if protocol != named:
         assert protocol.size is not None
         shape = f"{protocol.frames} frames of {protocol.size[0]}x{protocol.size[1]}"
-        report.deviations.append(f"{shape}, as the model takes; the protocol leaves it open")
+        report.notes["clips"] = f"{shape}: the protocol leaves it open, the model does not"
     report.unavailable |= plan.unavailable | (dimensions.unavailable if dimensions else {})
     real_side = _RealSide()
     for subject in subjects:

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from videoar.data.files import VIDEO_SUFFIXES, is_text, walk
 from videoar.data.folders import LeftOut, class_in, file_name_of, places, without_copies
 from videoar.data.items import Source
+from videoar.data.layout import BAD_FILES, read_bad_files
 from videoar.data.lists import listed_videos
 from videoar.data.sources import index_source
 from videoar.errors import UserError
@@ -47,7 +48,7 @@ class VideoFolder:
     """The videos of a folder and all its subfolders, or those that a list file names, in sorted order.
 
     A list file (`testlist01.txt`) has one path a line, relative to its own folder, perhaps followed by a class number.
-    Copies are left out (`without_copies`).
+    Copies (`without_copies`) and files that `videoar data check` has found bad are left out.
 
     Args:
         split: of a data set in a folder only what training calls so; `val` are the clips that it holds out.
@@ -72,11 +73,14 @@ class VideoFolder:
             raise UserError(f"no folder at {self.path}")
         every, left = walk(self.path, VIDEO_SUFFIXES), LeftOut(self.path)
         left.add("videos whose names are not UTF-8", *(p.relative_to(self.path) for p in every if not is_text(p)))
-        found = without_copies([p for p in every if is_text(p)], left)
+        single = without_copies([p for p in every if is_text(p)], left)
+        found = {p.relative_to(self.path).as_posix() for p in single}
+        bad = found & read_bad_files(self.path)
+        left.add(f"files that {BAD_FILES} lists", *sorted(bad))
         left.log()
-        if not found:
+        if found == bad:
             raise UserError(f"no videos in {self.path} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
-        self.names = tuple(sorted(p.relative_to(self.path).as_posix() for p in found))
+        self.names = tuple(sorted(found - bad))
 
     def __len__(self) -> int:
         return len(self.names)

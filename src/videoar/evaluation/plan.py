@@ -109,6 +109,13 @@ class Plan:
                 plan.unavailable[name] = str(error)
         return plan
 
+    def reasons(self) -> str:
+        """Why what cannot be measured cannot, each reason once."""
+        metrics: dict[str, list[str]] = {}
+        for name, reason in self.unavailable.items():
+            metrics.setdefault(reason, []).append(name)
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in metrics.items())
+
     def _check(self, name: str) -> None:
         """Raise ValueError if the metric cannot be had."""
         if name == "drift":

@@ -66,7 +66,7 @@ class Report:
     Attributes:
         unavailable: metric → why it was not measured.
         deviations: in what the run differs from its named protocol; empty means that it followed it.
-        notes: free facts about the generated videos (guidance, sampler seeds, checkpoint), given by the user.
+        notes: free facts about the videos (guidance, sampler seeds, checkpoint), most given by the user.
         models: cards of the models whose reconstructions or samples were measured.
         real_curves: as `Run.curves`, of the real clips, where they were read.
     """

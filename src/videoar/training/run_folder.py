@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from videoar.errors import UserError
+from videoar.shipped import located
 from videoar.training.checkpoint import CHECKPOINTS, newest_in
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def next_command(kind: str, root: Path, arguments: list[str], data: Any) -> str:
         return shlex.join(["videoar", "sample", "--model", str(root)])
     configs = [Path(word) for word in arguments if word.endswith((".yaml", ".yml"))]
     twins = [path.parent.parent / "generator" / path.name for path in configs if path.parent.name == "tokenizer"]
-    config = next((str(path) for path in twins if path.is_file()), "GENERATOR.yaml")
+    config = next((str(path) for path in twins if located(path).is_file()), "GENERATOR.yaml")
     sources = getattr(data, "sources", None)
     videos = ["--data.root", str(sources[0].path)] if sources and len(sources) == 1 else []
     return shlex.join(["videoar", "fit", "--config", config, *videos, "--model.tokenizer", str(root)])

@@ -11,6 +11,10 @@ import yaml
 from videoar import callbacks
 from videoar.cli.keys import keys_by_class, reference, suggestion
 from videoar.cli.main import _first_rank, main
+from videoar.cli.training import run
+from videoar.errors import UserError
+from videoar.sweeps.spec import load_sweep
+from videoar.yaml_files import read_mapping
 
 OWN = """
 from lightning.pytorch import LightningDataModule
@@ -102,3 +106,17 @@ def test_info_is_said_by_the_first_rank_alone(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     assert _first_rank() and logging.INFO < logging.WARNING
+
+
+def test_configs_that_come_with_videoar_are_found_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        run(["fit", "--config", "configs/tokenizer/debug.yaml", "--config=configs/hardware/cpu.yaml", "--print_config"])
+    assert stop.value.code == 0 and "gan_warmup: 2" in capsys.readouterr().out
+    assert load_sweep("configs/sweeps/debug.yaml").children[0].base["data"]["loading"]["epoch_batches"] == 6
+    with pytest.raises(UserError, match=r"no such file: configs/tokenizer/debog\.yaml"):
+        run(["fit", "--config", "configs/tokenizer/debog.yaml"])
+    own = tmp_path / "configs" / "tokenizer" / "debug.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("trainer: {max_steps: 77}\n")
+    assert read_mapping("configs/tokenizer/debug.yaml") == {"trainer": {"max_steps": 77}}

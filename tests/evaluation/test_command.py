@@ -161,6 +161,7 @@ def test_gfvd_of_a_generator_in_one_command_that_can_be_interrupted(
     card = content["card"]["models"][0]
     assert content["values"]["fvd"]["mean"] > 0 and "do not pair" in content["unavailable"]["psnr"]
     assert content["card"]["counts"][0]["fake"] == content["card"]["counts"][0]["real"] == 4
+    assert content["card"]["protocol"]["size"] == [32, 32], "real clips are brought to the samples' size"
     assert card["seed"] == 7 and card["guidance"] == "2" and card["options"]["end"] == 2 and len(card["generator"]) > 8
 
     generator, tokenizer = load_models(models)

@@ -99,6 +99,9 @@ def test_bits_in_groups_and_cells_in_passes(tmp_path):
         given = {"prefix": start.numpy()} if "prefix" in options else {}
         given |= {"guidance": asdict(strong)} if options["guidance"] is strong else {}
         assert same(theirs, model.generate(NAMES, frames=5, **options | given))
+    small = Model(smaller(tmp_path / "model", tmp_path / "int8", "int8"), threads=1)
+    one = [each.generate(["pong"], frames=1, guidance="none").bits for each in (model, small)]
+    assert np.mean([(a != b).mean() for a, b in zip(*one)]) < 0.3
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         )
     protocol = _protocol(args)
     if args.generate:
-        _write_samples(args, protocol)
+        protocol = _write_samples(args, protocol)
     if not (args.real or args.vbench):
         if args.generate:
             return 0
@@ -164,9 +164,12 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     return Protocol.load(args.protocol).with_(changes, source="--set")
 
 
-def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
-    """Sample `args.generate` into the one folder of `args.fake`; what is there already is kept."""
+def _write_samples(args: argparse.Namespace, protocol: Protocol) -> Protocol:
+    """Sample `args.generate` into the one folder of `args.fake`; what is there already is kept.
 
+    Returns:
+        The protocol; real clips that it leaves as they are become as long and large as the samples.
+    """
     from videoar.evaluation.folders import VideoFolder
     from videoar.evaluation.samples import SampleSettings, sample_like, sample_prompts
     from videoar.evaluation.vbench_folder import VBenchFolder, read_prompts
@@ -179,7 +182,7 @@ def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
         generator.to(args.device or options.default_device()).eval(),
         tokenizer.to(args.device or options.default_device()).eval(),
     )
-    size = (args.size[0], args.size[1]) if args.size else tuple(generator.config.size)
+    size = (args.size[0], args.size[1]) if args.size else generator.config.size
     folder, settings = Path(args.fake[0]), SampleSettings(args.frames, size, args.seed, args.guidance)
     with Jobs() as jobs:
         progress = lambda done, total: jobs.show("sampling", done, total)  # noqa: E731
@@ -192,6 +195,7 @@ def _write_samples(args: argparse.Namespace, protocol: Protocol) -> None:
             )
     prompts = f"; prompts in {layout.write_info()}" if args.prompts else ""
     print(f"{made} videos written to {folder}{prompts}")
+    return protocol.shaped(settings.frames, settings.size) if args.real else protocol
 
 
 def _dimensions(args: argparse.Namespace) -> Dimensions | None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,7 +56,7 @@ class ModelTwin:
         Raises:
             UserError: it takes a number of frames that cannot be encoded.
         """
-        protocol = replace(protocol, frames=protocol.frames or Request.frames, size=protocol.size or self.size)
+        protocol = protocol.shaped(Request.frames, self.size)
         latent_frames(self.tokenizer, protocol.frames or 0)
         return protocol
 

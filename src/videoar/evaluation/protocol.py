@@ -132,6 +132,10 @@ class Protocol:
         except TypeError as error:
             raise UserError(f"{source}: {error}") from error
 
+    def shaped(self, frames: int, size: tuple[int, int]) -> Protocol:
+        """A copy with a length and a size of clips where it leaves them open."""
+        return replace(self, frames=self.frames or frames, size=self.size or size)
+
     def digest(self) -> str:
         """Short hash of every value that changes what is measured (the words that only describe are left out)."""
         values = {k: v for k, v in asdict(self).items() if k not in ("name", "description", "split")}

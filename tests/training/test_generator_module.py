@@ -234,6 +234,15 @@ def test_stages_chain_across_resolution_and_length(fit, clips, module, tmp_path)
         wider.configure_model()
 
 
+def test_a_run_that_names_no_tokenizer_goes_on_with_its_checkpoints(fit, clips, module, tmp_path):
+    first = module()
+    fit(first, clips(2)).save_checkpoint(tmp_path / "run.ckpt")
+    again = module(tokenizer=None)
+    fit(again, clips(3), ckpt_path=tmp_path / "run.ckpt", max_epochs=2)
+    assert again.batches_seen == 5 and again.tokenizer.fingerprint() == first.tokenizer.fingerprint()
+    assert again.network.config == first.network.config
+
+
 def test_a_foreign_tokenizer_is_refused(fit, clips, module, tmp_path):
     trainer = fit(module(), clips(1))
     trainer.save_checkpoint(tmp_path / "run.ckpt")

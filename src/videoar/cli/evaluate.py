@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="PATH",
-        help="instead of --fake: reconstruct the real videos with this model",
+        help="instead of --fake: reconstruct the real videos with this model (17 frames at its size, or --set)",
     )
     what.add_argument(
         "--protocol",

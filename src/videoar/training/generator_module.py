@@ -273,6 +273,11 @@ class GeneratorModule(TrainingModule):
         checkpoint["hyper_parameters"]["generator"] = checkpoint["generator_config"]  # with classes, size, tokenizer
         checkpoint["tokenizer"] = pack_tokenizer(self.tokenizer, plain(self.tokenizer.config))
 
+    def _check_config(self, saved: dict[str, Any]) -> None:
+        if not self._frozen:  # a run that names no tokenizer goes on with the checkpoint's
+            self.network.config.tokenizer_fingerprint = saved.get("tokenizer_fingerprint", "")
+        super()._check_config(saved)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.network.config.size = tuple(checkpoint["generator_config"]["size"])

@@ -16,7 +16,7 @@ from videoar.errors import UserError
 from videoar.sampling.guidance import Guidance
 from videoar.serving.export import export_onnx
 from videoar.serving.precision import smaller
-from videoar.serving.runner import Model
+from videoar.serving.runner import GRAPHS, Model
 
 pytest.importorskip("onnxscript", reason="the export needs the extra onnx")
 NAMES = ("pong", "breakout")
@@ -48,7 +48,13 @@ def pair():
 
 @pytest.fixture(scope="module")
 def folder(pair, tmp_path_factory):
-    return export_onnx(*pair, tmp_path_factory.mktemp("onnx") / "model")
+    """The pair, exported; every graph is told of when it is there, and not when all are."""
+    told: list[tuple[str, int]] = []
+    place = tmp_path_factory.mktemp("onnx")
+    count = lambda: len(list(place.rglob("*.onnx")))  # noqa: E731
+    made = export_onnx(*pair, place / "model", progress=lambda graph: told.append((graph, count())))
+    assert told == [(graph, number) for number, graph in enumerate(GRAPHS, start=1)]
+    return made
 
 
 def same(theirs, ours, tolerance: float = 1e-3) -> bool:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def export_onnx(
     with atomic_folder(out) as folder, torch.no_grad(), _quiet():
         generator, tokenizer = generator.cpu().float().eval(), tokenizer.cpu().float().eval()
         with SharedWeights(folder) as weights:
-            for name, model in (*_generator_graphs(generator), *_tokenizer_graphs(tokenizer, size)):
+            for name, model in chain(_generator_graphs(generator), _tokenizer_graphs(tokenizer, size)):
                 weights.save(model, name)
                 progress(name)
         about = _description(generator, tokenizer, size)

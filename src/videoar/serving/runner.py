@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def resize(x: Array, grid: tuple[int, int], mode: str) -> Array:
     return x if x.shape[-2:] == tuple(grid) else rows @ x @ columns.T
 
 
+@cache
 def matrix(source: int, target: int, mode: str) -> Array:
     """The resizing of one axis as a matrix [target, source]."""
     weights = np.zeros((target, source), np.float32)

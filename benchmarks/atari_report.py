@@ -1,6 +1,6 @@
 """What a run of configs/sweeps/atari.yaml measured, as files that fit into the repository: JSON, Markdown and pictures.
 
-    python benchmarks/atari_report.py outputs/sweeps/atari_cpu --out benchmarks/results/atari/cpu
+    python benchmarks/atari_report.py outputs/sweeps/atari_cpu --out benchmarks/results/atari
 
 Reads the sweep's folder only; every number comes from the runs' TensorBoard logs or from `videoar evaluate`.
 """

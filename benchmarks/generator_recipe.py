@@ -1,29 +1,42 @@
-"""One comparison of the generator's recipe: train some batches, then sample and measure: a row of a table.
+"""Comparisons of the generator's recipe: train some batches, then sample and measure; a row of a table for each seed.
 
-    python benchmarks/generator_recipe.py --data data/atari64 --tokenizer runs/tokenizer/last --csv commit.csv \\
-        --name interleaved --frames 1 --steps 300 --batch 12 --set generator.order=interleaved
+    python benchmarks/generator_recipe.py --data data/atari64 --tokenizer runs/tokenizer --csv forms.csv --frames 17 \\
+        --steps 300 --batch 8 --seeds 0 1 2 --rows configs.yaml
+
+The YAML maps names of rows to settings, and may change the number of batches, for equal FLOPs:
+
+    every bit by itself: {generator.order: scales, generator.bit_groups: 1, steps: 325}
+    VideoAR: {}
 
 With `--frames 1` a clip is a single frame: no past decides, so what is drawn must agree with itself. Its measure is the
 share of pixels off the game's background (the median of its training frames), of samples over reconstructions of test
-frames. With more frames it is the share of moving pixels (videoar.motion). Nats a bit are of test clips, without
-corruption; all forms of drawing factorise the same likelihood, so they compare. Every run has one seed.
+frames. With more frames it is the share of moving pixels (videoar.motion), again over the reconstructions'; then also
+gFVD (Atari net), sprites in the first frame (connected moving pixels) over the reconstructions', and how far the mean
+colour of the last frame has drifted. Nats a bit are of test clips, without corruption; all forms of drawing factorise
+the same likelihood, so they compare. Rows that the CSV has already are not made again.
 """
 
 import argparse
 import csv
 import time
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from torch import Tensor
 
 from videoar.bits.corruption import CorruptionConfig
+from videoar.bits.pyramid import ScalePyramid
 from videoar.data.readers import open_video
 from videoar.generator.model import GeneratorConfig, VideoAR
 from videoar.losses.bitwise import bitwise_loss
-from videoar.motion import THRESHOLD, moving_mask
+from videoar.metrics.drift import FrameDrift
+from videoar.metrics.features.atari import load_atari
+from videoar.metrics.frechet import FrechetVideoDistance
+from videoar.motion import THRESHOLD, count_sprites, moving_mask
 from videoar.sampling.guidance import Guidance
 from videoar.sampling.raster import sampler_of
 from videoar.sampling.request import LatentRequest, SamplingOptions
@@ -31,12 +44,20 @@ from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.ema import EMA
 from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer, set_lr
+from videoar.training.precision import machine_precision
 
-SAMPLES = 32
+
+@dataclass
+class Clips:
+    """Test or training clips of some games: pixels uint8 [N, 3, T, H, W], labels [N], latents [N, D, T', h, w]."""
+
+    pixels: Tensor
+    labels: Tensor
+    latents: Tensor
 
 
-def load(root: Path, split: str, games: list[str], frames: int) -> tuple[Tensor, Tensor]:
-    """Clips of some games, uint8 [N, 3, frames, H, W], and their labels; of one frame: five a training clip."""
+def load(root: Path, split: str, games: list[str], frames: int, tokenizer: VideoTokenizer) -> Clips:
+    """The clips of a split; of one frame: five a training clip."""
     clips, labels = [], []
     for line in (root / f"{split}list01.txt").read_text().split("\n"):
         if line.strip() and (game := line.split()[0].split("/")[-2]) in games:
@@ -44,26 +65,36 @@ def load(root: Path, split: str, games: list[str], frames: int) -> tuple[Tensor,
             parts = clip[:, ::4].unbind(1) if frames == 1 and split == "train" else [clip[:, 0]]
             clips += [part[:, None] for part in parts] if frames == 1 else [clip[:, :frames]]
             labels += [games.index(game)] * (len(parts) if frames == 1 else 1)
-    return torch.stack(clips), torch.tensor(labels)
+    pixels = torch.stack(clips)
+    with torch.no_grad():
+        latents = torch.cat([tokenizer.encode(part.float() / 127.5 - 1) for part in pixels.split(16)])
+    return Clips(pixels, torch.tensor(labels), latents)
 
 
-@torch.no_grad()
-def encoded(tokenizer: VideoTokenizer, clips: Tensor) -> Tensor:
-    return torch.cat([tokenizer.encode(part.float() / 127.5 - 1) for part in clips.split(16)])
+def fast() -> Any:
+    """The precision that this machine trains fast in."""
+    return torch.autocast("cpu", torch.bfloat16) if machine_precision("cpu") == "bf16-mixed" else nullcontext()
 
 
-def train(model, latents, labels, pyramid, corruption, optim, args) -> None:
-    """`args.steps` batches; the learning rate falls along a cosine; the model ends with its averaged weights."""
-    optimizer, ema, rng = make_optimizer(model, optim), EMA(0.99), torch.Generator().manual_seed(args.seed)
+def train(
+    model: VideoAR, clips: Clips, pyramid: ScalePyramid, given: dict[str, Any], steps: int, batch: int, seed: int
+) -> None:
+    """`steps` batches; the learning rate falls along a cosine; the model ends with its averaged weights."""
+    optim = replace(OptimConfig(**given["optim"]), warmup=steps // 10, restarts=[], total=None)
+    corruption = CorruptionConfig(**given["corruption"])
+    optimizer, ema, rng = make_optimizer(model, optim), EMA(0.99), torch.Generator().manual_seed(seed)
     ema.start(model)
-    for step in range(args.steps):
-        chosen = torch.randint(len(latents), (args.batch,), generator=rng)
-        lesson = model.lesson(latents[chosen], pyramid, corruption, rng)
-        condition = model.drop_condition(model.condition(labels[chosen]), 0.1, rng)
-        logits = model(lesson.tokens, condition, pyramid, latents.shape[2], bits=lesson.targets)
-        bitwise_loss(logits, lesson.targets, pyramid, latents.shape[2]).loss.backward()
+    for step in range(steps):
+        chosen = torch.randint(len(clips.latents), (batch,), generator=rng)
+        latents, frames = clips.latents[chosen], clips.latents.shape[2]
+        with fast():
+            lesson = model.lesson(latents, pyramid, corruption, rng)
+            condition = model.drop_condition(model.condition(clips.labels[chosen]), 0.1, rng)
+            logits = model(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
+            loss = bitwise_loss(logits, lesson.targets, pyramid, frames).loss
+        loss.backward()
         clip_gradients(model.parameters(), optim.clip)
-        set_lr(optimizer, optim.lr_at(step, args.steps))
+        set_lr(optimizer, optim.lr_at(step, steps))
         optimizer.step()
         optimizer.zero_grad()
         ema.update()
@@ -72,10 +103,10 @@ def train(model, latents, labels, pyramid, corruption, optim, args) -> None:
 
 
 @torch.no_grad()
-def likelihood(model, latents, labels, pyramid) -> float:
-    """Nats a bit of test clips."""
+def likelihood(model: VideoAR, clips: Clips, pyramid: ScalePyramid) -> float:
+    """Nats a bit."""
     losses = []
-    for latent, label in zip(latents.split(8), labels.split(8)):
+    for latent, label in zip(clips.latents.split(8), clips.labels.split(8)):
         lesson = model.lesson(latent, pyramid)
         logits = model(lesson.tokens, label, pyramid, latent.shape[2], bits=lesson.targets)
         losses += [bitwise_loss(logits, lesson.targets, pyramid, latent.shape[2]).loss] * len(latent)
@@ -83,71 +114,104 @@ def likelihood(model, latents, labels, pyramid) -> float:
 
 
 @torch.no_grad()
-def sampled(model, tokenizer, label, pyramid, frames) -> Tensor:
-    asked = LatentRequest([label] * SAMPLES, pyramid, frames, range(SAMPLES), SamplingOptions(Guidance.of("none")))
+def sampled(
+    model: VideoAR, tokenizer: VideoTokenizer, label: int, pyramid: ScalePyramid, frames: int, samples: int
+) -> Tensor:
+    """Videos of a class, of `frames` latent frames, without guidance."""
+    asked = LatentRequest([label] * samples, pyramid, frames, range(samples), SamplingOptions(Guidance.of("none")))
     latent = torch.cat([frame.latent for frame in sampler_of(model)(model, asked).frames()], dim=2)
-    return torch.cat([tokenizer.decode(part) for part in latent.split(8)])
+    return torch.cat([tokenizer.decode(part) for part in latent.split(8)]).clamp(-1, 1)
 
 
-def standing_out(video: Tensor, background: Tensor) -> float:
-    """Share of pixels that move; of single frames, those off the background [3, 1, H, W] by more than the threshold."""
-    if video.shape[2] > 1:
-        return float(moving_mask(video).float().mean())
-    return float(((video.clamp(-1, 1) - background).abs().amax(1) > THRESHOLD * 2 / 255).float().mean())
+def standing_out(video: Tensor, background: Tensor) -> Tensor:
+    """What moves, bool [N, T, H, W]; of single frames, what is off the background [3, 1, H, W]."""
+    return moving_mask(video) if video.shape[2] > 1 else (video - background).abs().amax(1) > THRESHOLD * 2 / 255
 
 
-def parsed() -> argparse.Namespace:
+def measured(
+    model: VideoAR, tokenizer: VideoTokenizer, clips: Clips, test: Clips, games: list[str], samples: int
+) -> dict[str, float]:
+    """The numbers of a row, from samples of every game."""
+    pyramid, frames = tokenizer.pyramid(*clips.pixels.shape[-2:]), test.latents.shape[2]
+    row = {"nats_a_bit": likelihood(model, test, pyramid), "calls_a_frame": float(len(model.steps(pyramid)))}
+    distance, drift = FrechetVideoDistance(load_atari()), FrameDrift(test.pixels.shape[2])
+    shares, sprites, seconds = {}, [], 0.0
+    for label, game in enumerate(games):
+        background = clips.pixels[clips.labels == label][::3].float().median(0).values / 127.5 - 1
+        with torch.no_grad():
+            held = test.latents[test.labels == label].split(8)
+            rebuilt = torch.cat([tokenizer.decode(tokenizer.quantize(part).latent) for part in held]).clamp(-1, 1)
+        start = time.process_time()
+        video = sampled(model, tokenizer, label, pyramid, frames, samples)
+        seconds += time.process_time() - start
+        ours, theirs = standing_out(video, background), standing_out(rebuilt, background)
+        shares[game] = float(ours.float().mean() / theirs.float().mean())
+        sprites.append(float(count_sprites(ours[:, 0]).float().mean() / count_sprites(theirs[:, 0]).float().mean()))
+        if frames > 1:
+            distance.update(video, real=False)
+            distance.update(test.pixels[test.labels == label].float() / 127.5 - 1, real=True)
+            drift.update(video)
+    row["sprites"], row["cpu_seconds_a_clip"] = sum(sprites) / len(sprites), seconds / len(games) / samples
+    if frames > 1:
+        row |= {"gfvd": float(distance.compute()), "colour_drift": float(drift.compute()["colour_shift"][-1])}
+    return row | shares
+
+
+def changed(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with settings `generator.KEY`, `corruption.KEY` or `optim.KEY`."""
+    given = {part: dict(base[part]) for part in ("generator", "corruption", "optim")}
+    for name, value in settings.items():
+        part, key = name.split(".")
+        given[part][key] = value
+    return given
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, required=True)
     add("--tokenizer", type=Path, required=True)
     add("--csv", type=Path, required=True)
-    add("--name", required=True)
+    add("--rows", type=Path, required=True, help="YAML: NAME: {generator.KEY: VALUE, …}")
     add("--config", type=Path, default=Path("configs/generator/atari_cpu.yaml"), help="where all else comes from")
     add("--games", default="boxing,fishing_derby,assault")
     add("--frames", type=int, default=1)
     add("--steps", type=int, default=300)
-    add("--batch", type=int, default=12)
-    add("--seed", type=int, default=0)
-    add("--set", nargs="*", default=[], help="generator.KEY=VALUE, corruption.KEY=VALUE or optim.KEY=VALUE")
-    return parser.parse_args()
+    add("--batch", type=int, default=8)
+    add("--samples", type=int, default=32, help="of each game")
+    add("--seeds", type=int, nargs="+", default=[0])
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parsed()
+def main(argv: list[str] | None = None) -> None:
+    args = parsed(argv)
     torch.set_num_threads(1)
-    given = yaml.safe_load(args.config.read_text())["model"]["init_args"]
-    for change in args.set:
-        (part, key), value = change.split("=")[0].split("."), yaml.safe_load(change.split("=", 1)[1])
-        given[part][key] = float(value) if isinstance(value, str) and value[0].isdigit() else value
+    base = yaml.safe_load(args.config.read_text())["model"]["init_args"]
     games, tokenizer = args.games.split(","), load_tokenizer(args.tokenizer)
-    clips, labels = load(args.data, "train", games, args.frames)
-    test, test_labels = load(args.data, "test", games, args.frames)
-    latents, pyramid = encoded(tokenizer, clips), tokenizer.pyramid(*clips.shape[-2:])
-    config = {**given["generator"], "latent_dim": tokenizer.config.latent_dim, "num_classes": len(games)}
-    torch.manual_seed(args.seed)
-    model = VideoAR(GeneratorConfig(**config, class_names=tuple(games)))
-    optim = replace(OptimConfig(**given["optim"]), warmup=args.steps // 10, restarts=[], total=None)
-    start = time.process_time()
-    train(model, latents, labels, pyramid, CorruptionConfig(**given["corruption"]), optim, args)
-    seconds, hidden = time.process_time() - start, encoded(tokenizer, test)
-    row = {"nats_a_bit": likelihood(model, hidden, test_labels, pyramid), "cpu_seconds": seconds}
-    row["calls_a_frame"] = len(model.steps(pyramid))
-    for label, game in enumerate(games):
-        background = clips[labels == label][::3].float().median(0).values / 127.5 - 1
-        rebuilt = torch.cat(
-            [tokenizer.decode(tokenizer.quantize(part).latent) for part in hidden[test_labels == label].split(8)]
-        )
-        sample = sampled(model, tokenizer, label, pyramid, hidden.shape[2])
-        row[game] = standing_out(sample, background) / standing_out(rebuilt, background)
-    numbers = {key: f"{value:.4g}" for key, value in row.items()}
-    new = not args.csv.exists()
-    with args.csv.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["name", "frames", "steps", "batch", *numbers, "settings"])
-        writer.writerow([args.name, args.frames, args.steps, args.batch, *numbers.values(), " ".join(args.set)])
-    print(args.name, numbers, flush=True)
+    clips, test = (load(args.data, split, games, args.frames, tokenizer) for split in ("train", "test"))
+    pyramid = tokenizer.pyramid(*clips.pixels.shape[-2:])
+    for seed in args.seeds:
+        for name, settings in yaml.safe_load(args.rows.read_text()).items():
+            settings = dict(settings or {})
+            steps, key = settings.pop("steps", args.steps), [name, str(seed)]
+            done = list(csv.reader(args.csv.open(newline=""))) if args.csv.exists() else []
+            if key in [line[:2] for line in done]:
+                continue
+            given = changed(base, settings)
+            config = {**given["generator"], "latent_dim": tokenizer.config.latent_dim, "num_classes": len(games)}
+            torch.manual_seed(seed)
+            model, start = VideoAR(GeneratorConfig(**config, class_names=tuple(games))), time.process_time()
+            train(model, clips, pyramid, given, steps, args.batch, seed)
+            row = {"train_cpu_seconds": time.process_time() - start}
+            row |= measured(model, tokenizer, clips, test, games, args.samples)
+            with args.csv.open("a", newline="") as file:
+                writer = csv.writer(file)
+                if not done:
+                    writer.writerow(["name", "seed", "frames", "steps", "batch", *row, "settings"])
+                numbers = [f"{value:.4g}" for value in row.values()]
+                written = " ".join(f"{setting}={value}" for setting, value in settings.items())
+                writer.writerow([*key, args.frames, steps, args.batch, *numbers, written])
+            print(name, seed, dict(zip(row, numbers)), flush=True)
 
 
 if __name__ == "__main__":

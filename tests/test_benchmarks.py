@@ -1,10 +1,17 @@
 """The benchmark scripts run at tiny sizes and write what they promise."""
 
+import csv
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+
+from videoar import TokenizerConfig, VideoTokenizer
+from videoar.data.writers import write_mp4
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -72,3 +79,39 @@ def test_step_overhead(tmp_path, capsys):
     for kind in ("tokenizer", "generator"):
         assert min(found["empty, plain"], found[f"{kind}, plain"], found[f"{kind}, shown"]) > 0
     assert found["yardstick"] > 0 and capsys.readouterr().out.splitlines()[-1].startswith("wrote ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [1, 17])
+def test_generator_recipe(tmp_path, monkeypatch, frames):
+    """Two forms and two seeds, a row each; what is there already is not made again."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # what tests share
+    torch.manual_seed(0)
+    for split, names in (("train", "ab"), ("test", "cd")):
+        paths = [f"{game}/{name}.mp4" for game in ("pong", "enduro") for name in names]
+        (tmp_path / f"{split}list01.txt").write_text("".join(f"{path} 1\n" for path in paths))
+        for path in paths:
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            write_mp4(tmp_path / path, torch.rand(3, 17, 32, 32) * 2 - 1, fps=8)
+    VideoTokenizer(TokenizerConfig(latent_dim=8, channels=8, patch=2, norm_groups=4)).save_pretrained(
+        tmp_path / "coder"
+    )
+    recipe = {"generator": {"width": 32, "depth": 1, "heads": 2, "size": [32, 32]}, "corruption": {}, "optim": {}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": {"init_args": recipe}}))
+    rows = {"plain": {}, "groups": {"generator.bit_groups": 4, "steps": 1}}
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(rows, sort_keys=False))
+    given = {
+        "data": tmp_path,
+        "tokenizer": tmp_path / "coder",
+        "rows": tmp_path / "rows.yaml",
+        "csv": tmp_path / "out.csv",
+    }
+    given |= {"config": tmp_path / "recipe.yaml", "games": "pong,enduro", "steps": 2, "batch": 2, "samples": 2}
+    command = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    for seeds in (["0"], ["0", "1"]):
+        script("generator_recipe").main([*command, "--frames", str(frames), "--seeds", *seeds])
+    found = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [(row["name"], row["seed"]) for row in found] == [(name, seed) for seed in "01" for name in rows]
+    assert [row["steps"] for row in found] == ["2", "1"] * 2
+    assert all(0 < float(row["nats_a_bit"]) < 2 and math.isfinite(float(row["pong"])) for row in found)
+    assert ("gfvd" in found[0]) == (frames > 1)

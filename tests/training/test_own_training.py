@@ -135,7 +135,7 @@ SHARDING = {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distribute
 def test_strategies_that_shard_what_they_must_not_are_refused(kind, strategy, inference_mode, message):
     given = {"callbacks": [], "precision": "bf16-mixed", "log_every_n_steps": 1}
     trainer = SimpleNamespace(strategy=strategy, **given, **dict.fromkeys(INSTEAD))
-    trainer.validate_loop = SimpleNamespace(inference_mode=inference_mode)
+    trainer.validate_loop, trainer.state = SimpleNamespace(inference_mode=inference_mode), SimpleNamespace(fn=None)
     with pytest.raises(UserError, match=message) as refused:
         check_trainer(trainer, kind, fit=False)
     assert "\n" not in str(refused.value) and "configs/hardware/" in str(refused.value)

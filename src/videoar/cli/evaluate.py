@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videoar.cli import options
 from videoar.cli.progress import Jobs
@@ -32,84 +33,88 @@ if TYPE_CHECKING:
     from videoar.metrics.vbench.registry import Dimensions
 
 
+Add = Callable[..., Any]
+"""A parser's `add_argument`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    what = parser.add_argument_group("what is compared")
-    what.add_argument("--real", metavar="DIR", help="folder of real videos (all subfolders too), or a list file")
-    what.add_argument(
+    _add_compared(parser.add_argument_group("what is compared").add_argument)
+    _add_vbench(parser.add_argument_group("VBench").add_argument)
+    _add_sampling(parser.add_argument_group("sampling first (an interrupted run goes on)").add_argument)
+    _add_ways(parser.add_argument_group("how").add_argument)
+
+
+def _add_compared(add: Add) -> None:
+    add("--real", metavar="DIR", help="folder of real videos (all subfolders too), or a list file")
+    add(
         "--split",
         choices=["train", "val", "test"],
         help="of --real only what training calls so: `val` are the clips that it held out (default: all)",
     )
-    what.add_argument(
+    add(
         "--fake",
         metavar="DIR",
         nargs="+",
         help="generated or reconstructed videos; several: one a seed",
     )
-    what.add_argument(
+    add(
         "--model",
         metavar="PATH",
         help="instead of --fake: reconstruct the real videos with this model (17 frames at its size, or --set)",
     )
-    what.add_argument(
+    add(
         "--protocol",
         default="plain",
         metavar="NAME",
         help="named protocol or YAML file (default plain)",
     )
-    what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the protocol")
-    what.add_argument(
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the protocol")
+    add(
         "--metrics",
         type=options.words,
         metavar="A,B",
         help="fvd, psnr, moving_psnr, ssim, lpips, temporal_difference, motion_ratio, moving_ratio, drift",
     )
-    what.add_argument("--features", metavar="NET", help="net of the FVD: i3d:FILE, videomae[:MODEL], atari[:FOLDER]")
-    what.add_argument(
-        "--note", nargs="+", default=[], metavar="KEY=VALUE", help="facts for the card (guidance=5, seed=0)"
-    )
-    vbench = parser.add_argument_group("VBench")
-    vbench.add_argument(
+    add("--features", metavar="NET", help="net of the FVD: i3d:FILE, videomae[:MODEL], atari[:FOLDER]")
+    add("--note", nargs="+", default=[], metavar="KEY=VALUE", help="facts for the card (guidance=5, seed=0)")
+
+
+def _add_vbench(add: Add) -> None:
+    add(
         "--vbench", type=options.words, nargs="?", const="all", metavar="A,B", help="measure its prompt-free dimensions"
     )
-    vbench.add_argument("--vbench-weights", metavar="DIR", help="folder laid out like VBench's cache")
-    vbench.add_argument(
+    add("--vbench-weights", metavar="DIR", help="folder laid out like VBench's cache")
+    add(
         "--substitutes",
         type=options.words,
         default="ffmpeg",
         metavar="A,B",
         help="ffmpeg, atari or none (default ffmpeg)",
     )
-    vbench.add_argument("--vbench-results", metavar="DIR", help="only add up the official suite's results")
-    made = parser.add_argument_group("sampling first (an interrupted run goes on)")
-    made.add_argument(
-        "--generate", metavar="MODEL", help="write samples into --fake: of --prompts, or one of each real clip's class"
-    )
-    made.add_argument("--prompts", metavar="FILE", help="VBench's full_info JSON, or one prompt a line")
-    made.add_argument("--samples", type=COUNT, default=5, help="videos a prompt (default 5)")
-    made.add_argument("--frames", type=FRAMES, default=17, help="pixel frames of a generated video (default 17)")
-    made.add_argument(
-        "--size", type=SIDE, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)"
-    )
-    made.add_argument("--seed", type=SEED, default=0, help="sample i (of a prompt, or of the real set) uses seed + i")
-    made.add_argument(
-        "--guidance", type=options.guidance, help="ucf101, text, none or a number (default: the paper's for the model)"
-    )
-    how = parser.add_argument_group("how")
-    how.add_argument("--out", metavar="DIR", help="write metrics.json, metrics.md and drift.png here")
-    how.add_argument("--cache", metavar="DIR", help="statistics of real sets (default ~/.cache/videoar/real)")
-    how.add_argument("--no-cache", action="store_true", help="neither read nor write them")
-    how.add_argument("--batch", type=BATCH, default=8, help="clips a batch (default 8)")
-    how.add_argument(
-        "--device", type=options.device, metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)"
-    )
-    how.add_argument(
-        "--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="video reader (default pyav)"
-    )
-    how.add_argument("--max-skipped", type=SHARE, default=0.05, metavar="SHARE", help="unusable files allowed (0.05)")
-    how.add_argument("--lpips-weights", metavar="FILE", help="torchvision weights of the LPIPS backbone")
-    how.add_argument("--download", action="store_true", help="let model hubs be asked for missing networks")
+    add("--vbench-results", metavar="DIR", help="only add up the official suite's results")
+
+
+def _add_sampling(add: Add) -> None:
+    add("--generate", metavar="MODEL", help="write samples into --fake: of --prompts, or one of each real clip's class")
+    add("--prompts", metavar="FILE", help="VBench's full_info JSON, or one prompt a line")
+    add("--samples", type=COUNT, default=5, help="videos a prompt (default 5)")
+    add("--frames", type=FRAMES, default=17, help="pixel frames of a generated video (default 17)")
+    add("--size", type=SIDE, nargs=2, metavar=("H", "W"), help="of generated videos (default: as trained)")
+    add("--seed", type=SEED, default=0, help="sample i (of a prompt, or of the real set) uses seed + i")
+    add("--guidance", type=options.guidance, help="ucf101, text, none or a number (default: the paper's for the model)")
+
+
+def _add_ways(add: Add) -> None:
+    add("--out", metavar="DIR", help="write metrics.json, metrics.md and drift.png here")
+    add("--cache", metavar="DIR", help="statistics of real sets (default ~/.cache/videoar/real)")
+    add("--no-cache", action="store_true", help="neither read nor write them")
+    add("--batch", type=BATCH, default=8, help="clips a batch (default 8)")
+    add("--device", type=options.device, metavar="NAME", help="cpu, cuda, … (default: cuda if there is one)")
+    add("--backend", default="pyav", choices=("pyav", "decord", "torchcodec"), help="video reader (default pyav)")
+    add("--max-skipped", type=SHARE, default=0.05, metavar="SHARE", help="unusable files allowed (0.05)")
+    add("--lpips-weights", metavar="FILE", help="torchvision weights of the LPIPS backbone")
+    add("--download", action="store_true", help="let model hubs be asked for missing networks")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import local
+from typing import Any
 
 from videoar.data.decoding import KillableDecoder
 from videoar.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_text, same_bytes, walk
@@ -60,18 +61,12 @@ def write_lists(folder: Path, good: list[ManifestRow], bad: dict[str, str], root
     write_index(root, {row.path: row.found for row in good if row.found}, beside=folder == root)
 
 
-def check_folder(
-    root: str | Path,
-    backend: str = DEFAULT_BACKEND,
-    patience: float = 60.0,
-    workers: int = 2,
-    report: Report | None = None,
-) -> tuple[list[ManifestRow], dict[str, str]]:
-    """`check_files` of a folder, then `write_lists` into it."""
+def check_folder(root: str | Path, **how: Any) -> tuple[list[ManifestRow], dict[str, str]]:
+    """`check_files` of a folder, with its arguments, then `write_lists` into it."""
     root = Path(root)
     if root.is_dir():
         claim_lists(root)
-    good, bad = check_files(root, backend, patience, workers, report)
+    good, bad = check_files(root, **how)
     write_lists(root, good, bad, root)
     return good, bad
 
@@ -92,8 +87,8 @@ def check_files(
         raise UserError(f"patience must be positive, got {patience:g} seconds")
     root = Path(root)
     files = find_media(root)
-    found = zip(files, places([file.relative_to(root) for file in files]), strict=True)
-    classes = {file: place[1] for file, place in found if place}
+    folders = places([file.relative_to(root) for file in files])
+    classes = {file: place[1] for file, place in zip(files, folders, strict=True) if place}
     mine = local()
     decoders: list[KillableDecoder] = []
 
@@ -111,8 +106,7 @@ def check_files(
         name, label = path.as_posix(), classes.get(file) or ""
         return ManifestRow(name, label, frames, fps, width, height, None, reader, seeks, found)
 
-    good: list[ManifestRow] = []
-    bad: dict[str, str] = {}
+    good, bad = list[ManifestRow](), dict[str, str]()
     try:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for file, result in zip(files, _in_order(pool, check, files)):

@@ -208,11 +208,7 @@ def compare(
     Raises:
         UserError: no model, a model or data set that cannot be read, or no clip of `frames` frames.
     """
-    paths = {name: str(path) for name, path in models.items()} if isinstance(models, Mapping) else {}
-    given = [str(path) for path in models]
-    paths = paths or dict(zip(short_names(given), given))
-    if not paths:
-        raise UserError("give at least one model")
+    paths = _named(models)
     twins = {name: _on(load_twin(path), device) for name, path in paths.items()}
     generators = [twin.generator for twin in twins.values() if twin.generator is not None]
     if size is None:
@@ -232,6 +228,16 @@ def compare(
     with atomic_path(Path(out) / "compare.json") as path:
         path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return facts
+
+
+def _named(models: Mapping[str, str | Path] | list[str]) -> dict[str, str]:
+    """Name → path of each model."""
+    if not models:
+        raise UserError("give at least one model")
+    if isinstance(models, Mapping):
+        return {name: str(path) for name, path in models.items()}
+    given = [str(path) for path in models]
+    return dict(zip(short_names(given), given))
 
 
 def _sheet(columns: Mapping[str, Tensor], labels: list[str], frames: int) -> Any:

@@ -120,9 +120,7 @@ class GeneratorModule(TrainingModule):
     # ---- building ---------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Learn the names of the classes from the data module; refuse prediction, which a generator has none of."""
-        if stage == "predict":
-            raise UserError("predict writes a tokenizer's latents; a generator samples: videoar sample --model …")
+        """Learn the names of the classes from the data module."""
         self._class_names = tuple(getattr(getattr(self.trainer, "datamodule", None), "class_names", ()) or ())
 
     def configure_model(self) -> None:

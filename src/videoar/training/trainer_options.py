@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 from videoar.errors import UserError
 from videoar.ranges import COUNT, check_ranges
@@ -24,8 +25,11 @@ def check_trainer(trainer: Trainer, kind: str, fit: bool) -> None:
 
     Raises:
         UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, a strategy
-            that shards what it must not, a number that makes no sense, or, in a fit, nothing to train.
+            that shards what it must not, a number that makes no sense, prediction with a generator, or, in a fit, nothing
+            to train.
     """
+    if kind == "generator" and trainer.state.fn == TrainerFn.PREDICTING:
+        raise UserError("predict writes a tokenizer's latents; a generator samples: videoar sample --model …")
     check_ranges(trainer, log_every_n_steps=COUNT)
     for name in ("max_steps", "max_epochs", "limit_train_batches") if fit else ():
         if getattr(trainer, name) == 0:

@@ -51,6 +51,12 @@ class Weights:
         root = self.folder or Path(os.environ.get("VBENCH_CACHE_DIR") or Path.home() / ".cache" / "vbench")
         return root / relative if (root / relative).is_file() else None
 
+    def needed(self, relative: str, purpose: str) -> Path:
+        """The same, or a UserError that says what is missing."""
+        if path := self.file(relative):
+            return path
+        raise UserError(f"{purpose} needs {relative} in VBench's cache folder")
+
 
 def _library(module: str, package: str, purpose: str) -> Any:
     try:
@@ -144,11 +150,8 @@ def clip(name: str, weights: Weights, purpose: str) -> Backbone:
 
 def aesthetic(weights: Weights) -> Backbone:
     """LAION's linear head on CLIP ViT-L/14: `run(frames) -> [N]`, 0 … 10."""
-    purpose = "aesthetic quality"
-    relative = "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth"
-    path = weights.file(relative)
-    if path is None:
-        raise UserError(f"{purpose} needs LAION's linear head, {relative} in VBench's cache folder")
+    purpose = "aesthetic quality (LAION's linear head)"
+    path = weights.needed("aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth", purpose)
     tower = clip("ViT-L-14", weights, purpose)
     state = read_torch(path, legacy=True)
     weight = state.get("weight") if isinstance(state, dict) else None
@@ -164,10 +167,7 @@ def aesthetic(weights: Weights) -> Backbone:
 def musiq(weights: Weights) -> Backbone:
     """MUSIQ trained on SPAQ, through pyiqa (non-commercial licence): `run(frames) -> [N]`, 0 … 100."""
     purpose = "imaging quality (MUSIQ)"
-    relative = "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
-    path = weights.file(relative)
-    if path is None:
-        raise UserError(f"{purpose} needs {relative} in VBench's cache folder")
+    path = weights.needed("pyiqa_model/musiq_spaq_ckpt-358bb6af.pth", purpose)
     module = _library("pyiqa.archs.musiq_arch", "pyiqa", purpose).MUSIQ(pretrained_model_path=str(path))
 
     def forward(net: nn.Module, frames: Tensor) -> Tensor:

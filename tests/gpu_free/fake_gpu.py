@@ -193,7 +193,7 @@ def train(
 ) -> list[list[tuple[str, str]]]:
     """What the host waited for in each of STEPS training steps."""
     waits = Waits(gpu)
-    options = {"log_every_n_steps": 0, "logger": False, "enable_progress_bar": False} | options
+    options = {"log_every_n_steps": 1000, "logger": False, "enable_progress_bar": False} | options
     trainer = lightning.Trainer(
         strategy=OnFakeGPU(),
         callbacks=[waits, StageSwitch(), *callbacks],

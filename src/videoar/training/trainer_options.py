@@ -25,8 +25,8 @@ def check_trainer(trainer: Trainer, kind: str, fit: bool) -> None:
 
     Raises:
         UserError: clipping, accumulation, Lightning's finders, a precision that these losses cannot bear, a strategy
-            that shards what it must not, a number that makes no sense, prediction with a generator, or, in a fit, nothing
-            to train.
+            that shards what it must not, a number that makes no sense, prediction with a generator, or, in a fit,
+            nothing to train.
     """
     if kind == "generator" and trainer.state.fn == TrainerFn.PREDICTING:
         raise UserError("predict writes a tokenizer's latents; a generator samples: videoar sample --model …")

@@ -123,8 +123,8 @@ def overhead(module: LightningModule, steps: int, shown: bool, folder: Path) -> 
     clock = Clock()
     trainer = Trainer(
         accelerator="cpu", max_steps=-1, max_epochs=1, logger=DummyLogger() if shown else False,
-        log_every_n_steps=1 if shown else 10**6, callbacks=[clock], enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder,
+        log_every_n_steps=1 if shown else 10**6, callbacks=[clock], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
     apart = ((base, "clip_gradients"), (generator_module, "bitwise_loss"))
     with ExitStack() as stack:

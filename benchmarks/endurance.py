@@ -183,8 +183,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_model(Path(folder) / "model")
         for name, command in jobs(Path(folder), args.clips, args.steps, args.workers).items():
             code, seen, left, said = watch(command, args.patience)
-            for gif in Path(folder).rglob("*.gif"):  # of the samples; they are no clips of the loader's
-                gif.unlink()
             facts = content["jobs"][name] = summary(code, seen, left)
             shown = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "curve")
             print(f"{name}: {shown}", flush=True)

@@ -244,6 +244,14 @@ def test_bad_input_is_one_clear_error(generator, tokenizer):
     refuse("guidance 'much'", guidance="much")
     refuse(r"must be positive, got \[1.0, 0\]", temperature=(1.0, 0))
     refuse(r"a list, one a sample: \['pong'\]", condition="pong")
+    refuse("there is nothing to sample", condition=())
+    refuse("frames must be a whole number from 1 to 100,000, got 1000000001", frames=10**9 + 1)
+    refuse("frames must be a whole number", frames=5.0)
+    refuse("a side of size must be a whole number from 1 to 16,384", size=(10**9, 16))
+    refuse(r"size must be \(height, width\), got 16", size=16)
+    refuse("keys and values of 24999 frames need .* GB of memory", frames=99_993, size=(1024, 1024))
+    for seed in (-1, 2**80, 1.5, [-1], "one"):
+        refuse("seed must be a whole number from 0 to 4,294,967,295", seed=seed)
 
 
 def test_a_tokenizer_that_does_not_belong_is_refused(generator, tokenizer):

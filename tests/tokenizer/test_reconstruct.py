@@ -8,6 +8,7 @@ import torch
 from videoar.cli.main import main
 from videoar.data.readers import open_video
 from videoar.data.writers import write_mp4
+from videoar.errors import UserError
 from videoar.tokenizer.reconstruct import reconstruct
 
 
@@ -113,6 +114,12 @@ def test_bad_input_is_one_line_and_writes_nothing(video, model, tmp_path, comman
     code, errors = command_line(["reconstruct", str(source), str(tmp_path / "out.mp4"), *asked])
     assert code == 2 and message in errors and errors.count("\n") == 1
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+@pytest.mark.parametrize("wrong", [{"chunk": 0}, {"chunk": -1}, {"scales": 0}, {"limit": 0}])
+def test_numbers_in_python_are_looked_at_too(tokenizer, wrong):
+    with pytest.raises(UserError, match=f"{next(iter(wrong))} must be a whole number from 1"):
+        next(reconstruct(tokenizer, [torch.zeros(16, 16, 3, dtype=torch.uint8)], **wrong))
 
 
 def test_a_video_is_not_replaced_by_its_reconstruction(video, model, tmp_path, capsys):

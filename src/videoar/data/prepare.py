@@ -23,6 +23,7 @@ from videoar.data.layout import ManifestRow, foreign_lists, write_bad_files, wri
 from videoar.data.probe import UnreadableClip
 from videoar.data.readers import DEFAULT_BACKEND
 from videoar.errors import UserError
+from videoar.ranges import SECONDS, WORKERS
 
 Report = Callable[[str, str | None], None]
 
@@ -83,8 +84,8 @@ def check_files(
     A file that takes longer than `patience` seconds counts as bad; its decoder is killed, never waited for.
     `report(path, reason)` is called after every file, reason None if it is good.
     """
-    if not patience > 0:
-        raise UserError(f"patience must be positive, got {patience:g} seconds")
+    SECONDS.check("patience", patience)
+    WORKERS.check("workers", workers)
     root = Path(root)
     files = find_media(root)
     folders = places([file.relative_to(root) for file in files])
@@ -108,7 +109,7 @@ def check_files(
 
     good, bad = list[ManifestRow](), dict[str, str]()
     try:
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             for file, result in zip(files, _in_order(pool, check, files)):
                 name = printable(file.relative_to(root).as_posix())
                 if isinstance(result, str):

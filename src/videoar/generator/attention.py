@@ -15,6 +15,7 @@ from videoar.generator.places import FramePlace
 from videoar.generator.rope import rotate
 from videoar.kernels.attention import attention
 from videoar.kernels.linear import Apply, plain
+from videoar.ranges import check_memory
 
 
 class Attend(Protocol):
@@ -69,6 +70,9 @@ class KVCache:
         self.ring = window if window > 0 else frames
         self.slots = min(frames, sinks + self.ring + 1)
         room = prefix + self.slots * frame_length
+        if device is None or device.type == "cpu":
+            each = torch.empty(0, dtype=dtype).element_size()
+            check_memory(2 * layers * batch * heads * room * head_width * each, f"keys and values of {frames} frames")
         # One tensor per layer: a step then reads and writes views without a copy.
         self.keys = [torch.empty(batch, heads, room, head_width, device=device, dtype=dtype) for _ in range(layers)]
         self.values = [torch.empty_like(key) for key in self.keys]

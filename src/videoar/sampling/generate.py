@@ -48,6 +48,8 @@ class Sample:
 def sample_latents(generator: VideoAR, tokenizer: VideoTokenizer, asked: Request) -> LatentSampler:
     """Check everything that can be wrong, then make the sampler of one clip a condition entry."""
     check_pair(generator, tokenizer)
+    if not asked.batch:
+        raise UserError("there is nothing to sample: no label and no prompt is given")
     options = asked.options(generator)
     if generator.config.condition == "none" and options.guidance.guided:
         raise UserError("guidance follows a condition, and this model is unconditional: use guidance none")

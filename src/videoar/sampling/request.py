@@ -14,6 +14,7 @@ from videoar.bits.pyramid import ScalePyramid
 from videoar.errors import UserError
 from videoar.generator.conditioning import Condition
 from videoar.generator.model import Labels, VideoAR
+from videoar.ranges import FRAMES, SEED, SIDE
 from videoar.sampling.given import Pixels
 from videoar.sampling.guidance import Guidance, default_guidance
 
@@ -110,6 +111,16 @@ class Request:
     prefix: Pixels | None = None
     progress: Progress | None = None
     graphs: Recorder | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a length, a size or a seed out of its range."""
+        FRAMES.check("frames", self.frames)
+        if self.size is not None and (not isinstance(self.size, Sequence) or len(self.size) != 2):
+            raise UserError(f"size must be (height, width), got {self.size}")
+        for side in self.size or ():
+            SIDE.check("a side of size", side)
+        for seed in self.seed if isinstance(self.seed, Sequence) else [self.seed]:
+            SEED.check("seed", seed)
 
     @property
     def batch(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from videoar.bits.residual import decode_bits
 from videoar.errors import UserError
+from videoar.ranges import COUNT, DEPTH, FRAMES
 from videoar.tokenizer.model import VideoTokenizer
 
 
@@ -36,8 +37,11 @@ def reconstruct(
         limit: stop after so many frames; None: at the end.
 
     Raises:
-        UserError: more scales than these frames have.
+        UserError: a number below 1, or more scales than these frames have.
     """
+    for name, allowed, value in (("chunk", FRAMES, chunk), ("scales", DEPTH, scales), ("limit", COUNT, limit)):
+        if value is not None:
+            allowed.check(name, value)
     waiting: deque[Tensor] = deque()
     weight = next(tokenizer.parameters())
 

@@ -7,6 +7,8 @@ import signal
 from multiprocessing import get_context
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from videoar.errors import UserError
 from videoar.files import LOCK, atomic_folder, atomic_path, only_writer, remove_partial
@@ -64,3 +66,18 @@ def test_only_files_are_replaced(tmp_path, make):
     ):
         pytest.fail("nothing is begun")
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_weights_have_the_mode_of_other_files(tmp_path):
+    """safetensors writes files that none but their owner can read, on a cluster as well."""
+    (tmp_path / "other").touch()
+    with atomic_path(tmp_path / "a.safetensors") as path:
+        save_file({"a": torch.zeros(1)}, path)
+    with atomic_folder(tmp_path / "model") as folder:
+        save_file({"a": torch.zeros(1)}, folder / "b.safetensors")
+    modes = {
+        p.stat().st_mode
+        for p in (tmp_path / "other", tmp_path / "a.safetensors", folder.parent / "model" / "b.safetensors")
+    }
+    assert len(modes) == 1

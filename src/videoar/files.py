@@ -73,9 +73,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            _share(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _share(path: Path) -> None:
+    """Give a new file the mode that others have: safetensors makes its files for their owner alone."""
+    if path.is_file() and path.stat().st_mode & 0o777 == 0o600:
+        os.umask(mask := os.umask(0o077))
+        path.chmod(0o666 & ~mask)
 
 
 def remove_partial(folder: str | Path) -> None:
@@ -147,6 +155,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
+            for file in temporary.rglob("*"):
+                _share(file)
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

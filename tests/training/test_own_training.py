@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import lightning
 import pytest
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
@@ -140,4 +141,15 @@ def test_strategies_that_shard_what_they_must_not_are_refused(kind, strategy, in
         check_trainer(trainer, kind, fit=False)
     assert "\n" not in str(refused.value) and "configs/hardware/" in str(refused.value)
     trainer.strategy, trainer.validate_loop.inference_mode = ModelParallelStrategy(**SHARDING), False
+    check_trainer(trainer, "generator", fit=False)
+
+
+def test_more_processes_than_the_machine_has_memory_for_are_refused():
+    given = {"callbacks": [], "precision": "32-true", "log_every_n_steps": 1, "accelerator": CPUAccelerator()}
+    trainer = SimpleNamespace(
+        strategy=None, state=SimpleNamespace(fn="fit"), num_devices=100_000, **given, **dict.fromkeys(INSTEAD)
+    )
+    with pytest.raises(UserError, match=r"trainer\.devices 100000: as many processes need"):
+        check_trainer(trainer, "generator", fit=False)
+    trainer.num_devices = 1
     check_trainer(trainer, "generator", fit=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from videoar.errors import UserError
-from videoar.ranges import COUNT, check_ranges
+from videoar.ranges import COUNT, check_memory, check_ranges
 from videoar.training.precision import check_precision
 
 INSTEAD = {
@@ -17,6 +18,8 @@ INSTEAD = {
     "accumulate_grad_batches": "accumulation is the modules' own: set model.loop.accumulate",
 }
 
+PROCESS_BYTES = 5e8
+"""What a process takes that has PyTorch and Lightning loaded."""
 SHARDED = "as configs/hardware/fsdp.yaml does"
 
 
@@ -49,6 +52,8 @@ def check_trainer(trainer: Trainer, kind: str, fit: bool) -> None:
                 " what fits"
             )
     check_precision(trainer.precision)
+    if isinstance(getattr(trainer, "accelerator", None), CPUAccelerator):
+        check_memory(trainer.num_devices * PROCESS_BYTES, f"trainer.devices {trainer.num_devices}: as many processes")
     _check_strategy(trainer, kind)
 
 

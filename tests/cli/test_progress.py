@@ -14,7 +14,7 @@ def test_lines_with_the_time_that_is_left(capsys):
     shown = capsys.readouterr()
     assert shown.out == "", "stdout holds results alone"
     assert shown.err.splitlines() == [
-        "reading: 0/4", "reading: 3/4, 10 s left", "unknown: 7", "games (pong): 1/2, 0 s left", "dropped tetris",
+        "reading: 0/4", "reading: 3/4, 10 s left", "unknown: 7", "games (pong): 1/2", "dropped tetris",
     ]  # fmt: skip
 
 

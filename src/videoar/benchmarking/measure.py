@@ -193,7 +193,7 @@ def table(figures: list[Figure], roofs: dict[str, Roofline], width: int = WIDE) 
         t = f.timing
         shown.add_row(
             f.suite, t.name, f.dtype, t.detail, f"{t.median_ms:.4g}", f"{t.low_ms:.4g}–{t.high_ms:.4g}",
-            f"{f.rate:,.4g} {f.unit}/s", f"{f.flops / 1e9:.4g}" if f.flops else "–", f"{f.bytes / 1e6:.4g}",
+            rate(f), f"{f.flops / 1e9:.4g}" if f.flops else "–", f"{f.bytes / 1e6:.4g}",
             f"{t.tflops * 1e3:,.0f}" if f.flops else "–", percent(f.of_matmul), percent(t.roofline_share),
             "–" if f.peak_mib is None else f"{f.peak_mib:,.0f}",
         )  # fmt: skip
@@ -208,8 +208,14 @@ def _narrow(shown: Any, figures: list[Figure]) -> Any:
     for f in figures:
         t, dtype = f.timing, f.dtype.replace("bfloat", "bf").replace("float", "fp")
         of = percent(f.of_matmul), percent(t.roofline_share)
-        shown.add_row(f"{f.suite}/{t.name}", dtype, f"{t.median_ms:.4g}", f"{f.rate:,.4g} {f.unit}/s", *of)
+        shown.add_row(f"{f.suite}/{t.name}", dtype, f"{t.median_ms:.4g}", rate(f), *of)
     return shown
+
+
+def rate(figure: Figure) -> str:
+    """How many a second, in at most eight figures and letters and the unit: 3.142, 314.2, 31.42k."""
+    many, prefix = (figure.rate / 1e3, "k") if figure.rate >= 1e4 else (figure.rate, "")
+    return f"{many:.4g}{prefix} {figure.unit}/s"
 
 
 def percent(share: float | None) -> str:

@@ -128,6 +128,7 @@ class Model:
             raise ValueError(f"{path} is of format {self.about.get('format')}, this runner reads {FORMAT}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # small graphs: waiting costs most
         options.log_severity_level = 3
         names = GRAPHS + ("group",) * (self.about["groups"] > 1)
         self.sessions = {

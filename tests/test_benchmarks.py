@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from videoar import TokenizerConfig, VideoTokenizer
+from videoar import TokenizerConfig, VideoAR, VideoTokenizer
 from videoar.data.writers import write_mp4
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -93,12 +93,13 @@ def test_generator_recipe(tmp_path, monkeypatch, frames):
         for path in paths:
             (tmp_path / path).parent.mkdir(exist_ok=True)
             write_mp4(tmp_path / path, torch.rand(3, 17, 32, 32) * 2 - 1, fps=8)
-    VideoTokenizer(TokenizerConfig(latent_dim=8, channels=8, patch=2, norm_groups=4)).save_pretrained(
-        tmp_path / "coder"
-    )
+    for name, scales in (("coder", None), ("single", [4])):
+        config = TokenizerConfig(latent_dim=8, channels=8, multipliers=[1, 1, 2], patch=2, norm_groups=4, scales=scales)
+        VideoTokenizer(config).save_pretrained(tmp_path / name)
     recipe = {"generator": {"width": 32, "depth": 1, "heads": 2, "size": [32, 32]}, "corruption": {}, "optim": {}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": {"init_args": recipe}}))
-    rows = {"plain": {}, "groups": {"generator.bit_groups": 4, "steps": 1}}
+    raster = {"generator.order": "raster", "corruption.mode": "off", "tokenizer": str(tmp_path / "single")}
+    rows = {"plain": {}, "groups": {"generator.bit_groups": 4, "steps": 1}, "raster": raster}
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump(rows, sort_keys=False))
     given = {
         "data": tmp_path,
@@ -107,11 +108,21 @@ def test_generator_recipe(tmp_path, monkeypatch, frames):
         "csv": tmp_path / "out.csv",
     }
     given |= {"config": tmp_path / "recipe.yaml", "games": "pong,enduro", "steps": 2, "batch": 2, "samples": 2}
+    given |= {
+        "guidance": 2,
+        "models": tmp_path / "models",
+        "cache": tmp_path / "latents",
+        "extend": 0 if frames == 1 else 29,
+    }
     command = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     for seeds in (["0"], ["0", "1"]):
         script("generator_recipe").main([*command, "--frames", str(frames), "--seeds", *seeds])
     found = list(csv.DictReader((tmp_path / "out.csv").open()))
     assert [(row["name"], row["seed"]) for row in found] == [(name, seed) for seed in "01" for name in rows]
-    assert [row["steps"] for row in found] == ["2", "1"] * 2
+    assert [row["steps"] for row in found] == ["2", "1", "2"] * 2
+    assert [row["calls_a_frame"] for row in found] == ["4", "4", "16"] * 2
+    assert [len(row["right_by_scale"].split()) for row in found] == [4, 4, 1] * 2
+    assert 1 < float(found[0]["train_flops"]) / float(found[1]["train_flops"]) < 2  # two steps, one with a head
+    assert VideoAR.from_pretrained(tmp_path / "models" / "groups-1-0").config.bit_groups == 4
     assert all(0 < float(row["nats_a_bit"]) < 2 and math.isfinite(float(row["pong"])) for row in found)
-    assert ("gfvd" in found[0]) == (frames > 1)
+    assert ("gfvd" in found[0]) == ("extended_colour_drift" in found[0]) == (frames > 1)

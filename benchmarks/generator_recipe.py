@@ -21,6 +21,7 @@ game at once and of one alone. Rows that the CSV has already are not made again.
 
 import argparse
 import csv
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -91,12 +92,13 @@ def load(root: Path, split: str, games: list[str], frames: int) -> Clips:
 
 @dataclass
 class Coder:
-    """A tokenizer with the clips it has encoded, and what it makes of the test clips: pixels [N, 3, T, H, W]."""
+    """A tokenizer, the clips it has encoded, what it makes of the test clips [N, 3, T, H, W], and the FVD of that."""
 
     tokenizer: VideoTokenizer
     train: Clips
     test: Clips
     rebuilt: Tensor
+    fvd: float
 
     @classmethod
     @torch.no_grad()
@@ -106,7 +108,13 @@ class Coder:
         files = [cache and cache / f"{tokenizer.encoder_fingerprint()}-{len(part.labels)}.pt" for part in (train, test)]
         train, test = train.encoded(tokenizer, files[0]), test.encoded(tokenizer, files[1])
         bits = [tokenizer.quantize(part).latent for part in test.latents.split(8)]
-        return cls(tokenizer, train, test, torch.cat([tokenizer.decode(part) for part in bits]).clamp(-1, 1))
+        rebuilt = torch.cat([tokenizer.decode(part) for part in bits]).clamp(-1, 1)
+        distance = FrechetVideoDistance(load_atari())
+        for fake, real in zip(rebuilt.split(16), test.pixels.split(16)):
+            if real.shape[2] > 1:
+                distance.update(fake, real=False)
+                distance.update(floats(real), real=True)
+        return cls(tokenizer, train, test, rebuilt, float(distance.compute()) if test.pixels.shape[2] > 1 else math.nan)
 
     @property
     def pyramid(self) -> ScalePyramid:
@@ -188,7 +196,7 @@ class Quality:
     seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.distance, self.floor = (FrechetVideoDistance(load_atari()) for _ in range(2))
+        self.distance = FrechetVideoDistance(load_atari())
         self.drift = FrameDrift(self.frames)
 
     def add(self, game: str, video: Tensor, seconds: float, coder: Coder, label: int) -> None:
@@ -202,18 +210,16 @@ class Quality:
         )
         self.seconds.append(seconds / len(video))
         if self.frames > 1:
-            real = floats(coder.test.pixels[of_game])
-            for metric, fake in ((self.distance, video), (self.floor, coder.rebuilt[of_game])):
-                metric.update(fake, real=False)
-                metric.update(real, real=True)
+            self.distance.update(video, real=False)
+            self.distance.update(floats(coder.test.pixels[of_game]), real=True)
             self.drift.update(video)
 
     def row(self) -> dict[str, float]:
         """The means over the games, and each game's share."""
         row = {"sprites": sum(self.sprites) / len(self.sprites), "cpu_seconds_a_clip": min(self.seconds)}
         if self.frames > 1:
-            row |= {"gfvd": float(self.distance.compute()), "rfvd": float(self.floor.compute())}
-            row |= {"colour_drift": float(self.drift.compute()["colour_shift"][-1])}
+            drift = float(self.drift.compute()["colour_shift"][-1])
+            row |= {"gfvd": float(self.distance.compute()), "colour_drift": drift}
         return row | {"share": sum(self.shares.values()) / len(self.shares)} | self.shares
 
 
@@ -232,6 +238,7 @@ def measured(model: VideoAR, coder: Coder, games: list[str], args: argparse.Name
             parts = extend(model, coder.tokenizer, asked, seconds=float(args.extend), fps=1.0, overlap=5)
             longer.update(torch.cat(list(parts), dim=2))
     row = {**likelihood(model, coder.test, coder.pyramid), "calls_a_frame": len(model.steps(coder.pyramid))}
+    row |= {"rfvd": coder.fvd} if frames > 1 else {}
     row |= {"cpu_seconds_alone": seconds_of(partial(drawn, [0]))[1]}
     if longer is not None:
         row |= {"extended_colour_drift": float(longer.compute()["colour_shift"][-1])}
@@ -270,11 +277,11 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 
 def add_row(csv_file: Path, row: dict[str, Any]) -> None:
     """Append to a CSV, whose header is the first row's."""
-    new = not csv_file.exists()
-    with csv_file.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
+    if not csv_file.exists():
+        csv_file.write_text(",".join(row) + "\n")
+    with csv_file.open("r+", newline="") as file:
+        writer = csv.DictWriter(file, csv.DictReader(file).fieldnames or ())
+        file.seek(0, 2)
         writer.writerow({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()})
 
 

@@ -125,4 +125,14 @@ def test_generator_recipe(tmp_path, monkeypatch, frames):
     assert 1 < float(found[0]["train_flops"]) / float(found[1]["train_flops"]) < 2  # two steps, one with a head
     assert VideoAR.from_pretrained(tmp_path / "models" / "groups-1-0").config.bit_groups == 4
     assert all(0 < float(row["nats_a_bit"]) < 2 and math.isfinite(float(row["pong"])) for row in found)
+    if frames > 1:
+        script("generator_report").main([str(tmp_path / "out.csv"), "--out", str(tmp_path / "report")])
+        lines = (tmp_path / "report" / "out.md").read_text().splitlines()
+        assert [line.split(" | ")[:3] for line in lines[2:]] == [
+            ["| plain", "2", "2"],
+            ["| groups", "1", "2"],
+            ["| raster", "2", "2"],
+        ]
+        loss = (float(found[0]["nats_a_bit"]) + float(found[3]["nats_a_bit"])) / 2
+        assert f"| {loss:.4f} ±" in lines[2] and (tmp_path / "report/out.png").read_bytes().startswith(b"\x89PNG")
     assert ("gfvd" in found[0]) == ("extended_colour_drift" in found[0]) == (frames > 1)

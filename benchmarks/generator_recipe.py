@@ -240,8 +240,8 @@ def measured(model: VideoAR, coder: Coder, games: list[str], args: argparse.Name
     row = {**likelihood(model, coder.test, coder.pyramid), "calls_a_frame": len(model.steps(coder.pyramid))}
     row |= {"rfvd": coder.fvd} if frames > 1 else {}
     row |= {"cpu_seconds_alone": seconds_of(partial(drawn, [0]))[1]}
-    if longer is not None:
-        row |= {"extended_colour_drift": float(longer.compute()["colour_shift"][-1])}
+    drift = "" if longer is None else float(longer.compute()["colour_shift"][-1])
+    row |= {"extended_colour_drift": drift}
     return row | quality.row()
 
 

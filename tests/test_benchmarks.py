@@ -135,4 +135,4 @@ def test_generator_recipe(tmp_path, monkeypatch, frames):
         ]
         loss = (float(found[0]["nats_a_bit"]) + float(found[3]["nats_a_bit"])) / 2
         assert f"| {loss:.4f} ±" in lines[2] and (tmp_path / "report/out.png").read_bytes().startswith(b"\x89PNG")
-    assert ("gfvd" in found[0]) == ("extended_colour_drift" in found[0]) == (frames > 1)
+    assert ("gfvd" in found[0]) == bool(found[0]["extended_colour_drift"]) == (frames > 1)

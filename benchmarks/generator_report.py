@@ -3,7 +3,7 @@
     python benchmarks/generator_report.py forms.csv --out benchmarks/results/generator
 
 `forms.md` has a line for each row and number of batches: means over the seeds with their standard deviation.
-`forms.png` shows gFVD against training FLOPs, and against the CPU seconds of a clip that is sampled alone, after the longest
+`forms.png` shows gFVD against training FLOPs, and against the CPU seconds of a clip sampled alone, after the longest
 training.
 """
 

@@ -39,6 +39,7 @@ from videoar.bits.corruption import CorruptionConfig
 from videoar.bits.pyramid import ScalePyramid
 from videoar.data.readers import open_video
 from videoar.generator.model import GeneratorConfig, VideoAR
+from videoar.generator.visibility import draw_frame_keep
 from videoar.losses.bitwise import BitwiseLoss, bitwise_loss
 from videoar.metrics.drift import FrameDrift
 from videoar.metrics.features.atari import load_atari
@@ -49,6 +50,7 @@ from videoar.sampling.request import Request
 from videoar.tokenizer.model import VideoTokenizer
 from videoar.training.checkpoint import load_tokenizer
 from videoar.training.ema import EMA
+from videoar.training.generator_module import TeachingConfig
 from videoar.training.optim import OptimConfig, clip_gradients, make_optimizer, set_lr
 from videoar.training.precision import machine_precision
 
@@ -83,9 +85,10 @@ def load(root: Path, split: str, games: list[str], frames: int) -> Clips:
     clips, labels = [], []
     for line in (root / f"{split}list01.txt").read_text().split("\n"):
         if line.strip() and (game := line.split()[0].split("/")[-2]) in games:
-            clip = open_video(root / line.split()[0], "pyav").get(range(17)).permute(3, 0, 1, 2)
+            clip = open_video(root / line.split()[0], "pyav").get(range(frames if frames > 1 else 17))
+            clip = clip.permute(3, 0, 1, 2)
             parts = clip[:, ::4].unbind(1) if frames == 1 and split == "train" else [clip[:, 0]]
-            clips += [part[:, None] for part in parts] if frames == 1 else [clip[:, :frames]]
+            clips += [part[:, None] for part in parts] if frames == 1 else [clip]
             labels += [games.index(game)] * (len(parts) if frames == 1 else 1)
     return Clips(torch.stack(clips), torch.tensor(labels))
 
@@ -133,7 +136,8 @@ def train(model: VideoAR, coder: Coder, given: dict[str, Any], steps: int, batch
     Returns the floating-point operations of all of them.
     """
     optim = replace(OptimConfig(**given["optim"]), warmup=min(60, steps // 10), restarts=[], total=None)
-    corruption, clips, pyramid = CorruptionConfig(**given["corruption"]), coder.train, coder.pyramid
+    corruption, teaching = CorruptionConfig(**given["corruption"]), TeachingConfig(**given["teaching"])
+    clips, pyramid = coder.train, coder.pyramid
     optimizer, ema, rng = make_optimizer(model, optim), EMA(0.99), torch.Generator().manual_seed(seed)
     ema.start(model)
     counted = flop_counter()
@@ -142,8 +146,9 @@ def train(model: VideoAR, coder: Coder, given: dict[str, Any], steps: int, batch
         latents, frames = clips.latents[chosen], clips.latents.shape[2]
         with fast(), counted if step == 0 else nullcontext():
             lesson = model.lesson(latents, pyramid, corruption, rng)
-            condition = model.drop_condition(model.condition(clips.labels[chosen]), 0.1, rng)
-            logits = model(lesson.tokens, condition, pyramid, frames, bits=lesson.targets)
+            condition = model.drop_condition(model.condition(clips.labels[chosen]), teaching.condition_drop, rng)
+            keep = draw_frame_keep(batch, frames, teaching.frame_mask, rng) if teaching.frame_mask else None
+            logits = model(lesson.tokens, condition, pyramid, frames, bits=lesson.targets, frame_keep=keep)
             loss = bitwise_loss(logits, lesson.targets, pyramid, frames).loss
             loss.backward()
         clip_gradients(model.parameters(), optim.clip)
@@ -246,8 +251,8 @@ def measured(model: VideoAR, coder: Coder, games: list[str], args: argparse.Name
 
 
 def changed(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The recipe with settings `generator.KEY`, `corruption.KEY` or `optim.KEY`."""
-    given = {part: dict(base[part]) for part in ("generator", "corruption", "optim")}
+    """The recipe with settings `generator.KEY`, `corruption.KEY`, `teaching.KEY` or `optim.KEY`."""
+    given = {part: dict(base.get(part, {})) for part in ("generator", "corruption", "teaching", "optim")}
     for name, value in settings.items():
         part, key = name.split(".")
         given[part][key] = value

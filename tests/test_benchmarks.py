@@ -99,7 +99,8 @@ def test_generator_recipe(tmp_path, monkeypatch, frames):
     recipe = {"generator": {"width": 32, "depth": 1, "heads": 2, "size": [32, 32]}, "corruption": {}, "optim": {}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": {"init_args": recipe}}))
     raster = {"generator.order": "raster", "corruption.mode": "off", "tokenizer": str(tmp_path / "single")}
-    rows = {"plain": {}, "groups": {"generator.bit_groups": 4, "steps": 1}, "raster": raster}
+    masked = {"generator.window": 1, "teaching.frame_mask": 0.5}
+    rows = {"plain": masked, "groups": {"generator.bit_groups": 4, "steps": 1}, "raster": raster}
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump(rows, sort_keys=False))
     given = {
         "data": tmp_path,

@@ -33,7 +33,9 @@ def tokenizer_dir(tmp_path_factory):
 def module(tokenizer_dir):
     """Makes a tiny GeneratorModule, the same weights every time."""
 
-    def make(generator=None, tokenizer=tokenizer_dir, init_from=None, corruption=None, teaching=None, **loop):
+    def make(
+        generator=None, tokenizer=tokenizer_dir, init_from=None, follow=False, corruption=None, teaching=None, **loop
+    ):
         torch.manual_seed(0)
         small = {"latent_dim": 8, "width": 32, "depth": 2, "heads": 2, "num_classes": 2}
         config = None if generator == "inherit" else GeneratorConfig(**(small | (generator or {})))
@@ -41,6 +43,7 @@ def module(tokenizer_dir):
             config,
             tokenizer=str(tokenizer) if tokenizer else None,
             init_from=str(init_from) if init_from else None,
+            follow_tokenizer=follow,
             corruption=CorruptionConfig(**(corruption or {})),
             teaching=TeachingConfig(**(teaching or {})),
             optim=OptimConfig(lr=3e-3, schedule="constant"),
@@ -253,6 +256,28 @@ def test_a_foreign_tokenizer_is_refused(fit, clips, module, tmp_path):
         module("inherit", tokenizer=tmp_path / "other", init_from=tmp_path / "run.ckpt").configure_model()
     with pytest.raises(UserError, match="tokenizer_fingerprint"):
         fit(module(tokenizer=tmp_path / "other"), clips(1), ckpt_path=tmp_path / "run.ckpt")
+
+
+def test_a_generator_follows_its_tokenizer_when_it_is_told_to(fit, clips, module, tmp_path):
+    first = module()
+    fit(first, clips(1)).save_checkpoint(tmp_path / "run.ckpt")
+    grown = first.tokenizer
+    with torch.no_grad():
+        grown.encoder.conv_in.bias += 1  # trained on: other bits
+    grown.save_pretrained(tmp_path / "grown")
+    follow = {"tokenizer": tmp_path / "grown", "init_from": tmp_path / "run.ckpt", "follow": True}
+    second = module("inherit", **follow)
+    trainer = fit(second, clips(2))
+    assert second.network.config.tokenizer_fingerprint == grown.encoder_fingerprint()
+    assert first.network.config.tokenizer_fingerprint not in (grown.encoder_fingerprint(), "")
+    trainer.save_checkpoint(tmp_path / "run2.ckpt")
+    fit(module("inherit", **follow), clips(3), ckpt_path=tmp_path / "run2.ckpt", max_epochs=2)  # and goes on
+    wider = TokenizerConfig(latent_dim=12, channels=8, multipliers=(1, 1, 2), res_blocks=1, norm_groups=4)
+    VideoTokenizer(wider).save_pretrained(tmp_path / "wider")
+    with pytest.raises(UserError, match="8 bits a token, the tokenizer 12"):
+        module("inherit", **follow | {"tokenizer": tmp_path / "wider"}).configure_model()
+    with pytest.raises(UserError, match="follow_tokenizer"):
+        module("inherit", tokenizer=None, init_from=tmp_path / "run.ckpt", follow=True)
 
 
 def test_missing_tokenizer_and_missing_everything(fit, clips, module):

@@ -63,6 +63,8 @@ class GeneratorModule(TrainingModule):
         tokenizer: checkpoint or exported folder; None: that of `init_from`.
         init_from: checkpoint or exported folder of a generator to start from (the stage before).
         corruption, teaching, optim, loop: see their classes.
+        follow_tokenizer: start from `init_from` though it was trained with another tokenizer (of as many bits): after
+            the tokenizer was trained on, its generator learns the new bits from what it knows of the old ones.
     """
 
     kind: ClassVar[Literal["tokenizer", "generator"]] = "generator"
@@ -76,6 +78,7 @@ class GeneratorModule(TrainingModule):
         teaching: TeachingConfig | None = None,
         optim: OptimConfig | None = None,
         loop: LoopConfig | None = None,
+        follow_tokenizer: bool = False,
     ) -> None:
         super().__init__(loop)
         if generator is None and init_from is None:
@@ -84,7 +87,10 @@ class GeneratorModule(TrainingModule):
         self.teaching = from_plain(TeachingConfig, teaching)
         self.optim = from_plain(OptimConfig, optim)
         self.generator: VideoAR | None = None
+        if follow_tokenizer and (tokenizer is None or init_from is None):
+            raise UserError("`follow_tokenizer` needs `init_from`, a generator, and the `tokenizer` that it follows")
         self._wanted, self._tokenizer_path, self.init_from = generator, tokenizer, init_from
+        self.follow_tokenizer = follow_tokenizer
         self._class_names: tuple[str, ...] = ()
         self._origin_checked = False
         self._frozen: list[VideoTokenizer] = []  # a list, so that it is no submodule
@@ -163,8 +169,8 @@ class GeneratorModule(TrainingModule):
         return replace(config, num_classes=len(names), class_names=names)
 
     def _check_lineage(self, earlier: VideoAR) -> None:
-        """The stage before must have learned the same tokenizer's bits."""
-        if self._frozen:
+        """The stage before must have learned the same tokenizer's bits, unless it is to learn new ones."""
+        if self._frozen and not self.follow_tokenizer:
             check_pair(earlier, self._frozen[0])
 
     def _adopt(self, tokenizer: VideoTokenizer) -> None:

@@ -65,22 +65,23 @@ def table(groups: Rows) -> str:
 
 def picture(groups: Rows, target: Path) -> None:
     """gFVD against training FLOPs (a line a form), and against sampling time."""
-    figure = new_figure(10, 4)
+    figure = new_figure(13, 4)
     by_flops, by_time = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for name, _ in groups))
     for n, name in enumerate(names):
+        look = {"color": f"C{n % 10}", "marker": "os^D"[n // 10 % 4]}
         points = [rows for (other, _), rows in groups.items() if other == name]
         flops = [mean(numbers(rows, "train_flops")) for rows in points]
         quality = [mean(numbers(rows, "gfvd")) for rows in points]
-        by_flops.plot(flops, quality, marker="o", color=f"C{n}", label=name)
-        by_time.plot(mean(numbers(points[-1], "cpu_seconds_alone")), quality[-1], "o", color=f"C{n}", label=name)
+        by_flops.plot(flops, quality, label=name, **look)
+        by_time.plot(mean(numbers(points[-1], "cpu_seconds_alone")), quality[-1], linestyle="", label=name, **look)
         for rows in points:
-            by_flops.plot(numbers(rows, "train_flops"), numbers(rows, "gfvd"), ".", color=f"C{n}", alpha=0.5)
+            by_flops.plot(numbers(rows, "train_flops"), numbers(rows, "gfvd"), ".", color=look["color"], alpha=0.5)
     by_flops.set(xscale="log", xlabel="training FLOPs", ylabel="gFVD (Atari net)")
     by_time.set(xscale="log", xlabel="CPU seconds to sample one clip alone", ylabel="gFVD after the longest training")
     for panel in (by_flops, by_time):
         panel.grid(alpha=0.3)
-    by_flops.legend(fontsize=8)
+    by_time.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     save_figure(figure, target, dpi=120)
 
 

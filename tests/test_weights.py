@@ -127,7 +127,10 @@ def test_a_view_that_states_more_than_the_file_holds_is_refused(little_memory):
         check_values({"weight": torch.zeros(2, device="meta")}, "a stranger's file")
 
 
-@pytest.mark.parametrize("switches", [{}, {"bit_groups": 4}, {"order": "interleaved"}, {"order": "raster"}])
+ORDERS = ("interleaved", "interleaved_from_4", "raster")
+
+
+@pytest.mark.parametrize("switches", [{}, {"bit_groups": 4}, *({"order": order} for order in ORDERS)])
 @torch.no_grad()
 def test_a_loaded_model_is_the_saved_one_bit_for_bit(tmp_path, monkeypatch, switches):
     """Memory that loading leaves as it was would be NaN here."""

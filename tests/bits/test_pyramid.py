@@ -38,6 +38,8 @@ def test_positions_native_and_normalised():
 def test_interleaved_parts_cover_a_scale_and_no_cell_borders_on_another_of_its_part():
     pyramid = ScalePyramid(((1, 1), (4, 6), (5, 7)))
     assert pyramid.parts(1, "interleaved") == pyramid.parts(1, "scales"), "4 cells a side are drawn at once"
+    assert [len(pyramid.parts(k, "interleaved_from_4")) for k in range(3)] == [1, 4, 4]
+    assert pyramid.parts(2, "interleaved_from_4") == pyramid.parts(2, "interleaved")
     places = torch.cartesian_prod(torch.arange(5), torch.arange(7)).unflatten(0, (5, 7))
     parts = [places[i, j].reshape(-1, 2) for i, j in pyramid.parts(2, "interleaved")]
     assert len(parts) == 4 and sorted(torch.cat(parts).tolist()) == places.reshape(-1, 2).tolist()

@@ -52,13 +52,14 @@ def test_teacher_forcing_equals_cached_sampling(make_generator, pyramid, window,
         assert torch.allclose(forced, cached, atol=2e-5), (forced - cached).abs().max()
 
 
+@pytest.mark.parametrize(("order", "calls"), [("interleaved", 6), ("interleaved_from_4", 9)])
 @pytest.mark.parametrize(("window", "given"), [(0, 0), (0, 2), (1, 1)])
 @torch.no_grad()
-def test_teacher_forcing_equals_cached_sampling_in_interleaved_order(make_generator, window, given):
-    pyramid = ScalePyramid(((1, 1), (3, 3), (5, 6)))
-    model = make_generator(order="interleaved", window=window)
+def test_teacher_forcing_equals_cached_sampling_in_interleaved_orders(make_generator, window, given, order, calls):
+    pyramid = ScalePyramid(((1, 1), (4, 4), (5, 6)))
+    model = make_generator(order=order, window=window)
     tokens, condition = _tokens(model, pyramid), model.condition([0, 3])
-    assert len(model.steps(pyramid)) == 6
+    assert len(model.steps(pyramid)) == calls
     cached = _cached_logits(model, tokens, condition, pyramid, FRAMES, given)
     assert torch.allclose(model(tokens, condition, pyramid, FRAMES), cached, atol=2e-5)
 

@@ -87,5 +87,5 @@ def test_clear_errors(make_generator, pyramid):
         raster_forcing(latent, pyramid)
     with pytest.raises(UserError, match=r"corruption\.mode off, not inheritance"):
         raster_forcing(latent, ScalePyramid(((3, 4),)), CorruptionConfig())
-    with pytest.raises(ValueError, match="order 'rows' is not one of scales, interleaved, raster"):
+    with pytest.raises(ValueError, match="order 'rows' is not one of scales, interleaved, interleaved_from_4, raster"):
         GeneratorConfig(order="rows")

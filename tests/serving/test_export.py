@@ -92,12 +92,13 @@ def test_same_seed_same_bits(pair, folder, case):
 
 
 @pytest.mark.slow
-def test_bits_in_groups_and_cells_in_passes(tmp_path):
+@pytest.mark.parametrize(("order", "passes"), [("interleaved", [1, 4]), ("interleaved_from_4", [4, 4])])
+def test_bits_in_groups_and_cells_in_passes(tmp_path, order, passes):
     """The shape of VideoAR-Atari's CPU edition, on a grid that is no square."""
-    switches = {"bit_groups": 4, "order": "interleaved", "size": (6, 8)}
+    switches = {"bit_groups": 4, "order": order, "size": (6, 8)}
     pair = small_pair(switches, multipliers=(1,), temporal_stages=())
     model = Model(export_onnx(*pair, tmp_path / "model"), threads=1)
-    assert [len(passes) for passes in model.about["passes"]] == [1, 1, 1, 1, 4] and "group" in model.sessions
+    assert [len(parts) for parts in model.about["passes"]] == [1, 1, 1, *passes] and "group" in model.sessions
     start = torch.nn.functional.interpolate(clip(3), (2, 6, 8))
     strong = Guidance("constant", end=2.0, prefix_strength=0.7)
     for options in ({"guidance": "ucf101", "seed": 3}, {"guidance": 2.0, "prefix": start}, {"guidance": strong}):

@@ -100,7 +100,7 @@ class TeacherForcing:
 
     Attributes:
         tokens: context features, float [B, L, F]: D of them a token, 2D with `temporal: every_scale`, nine times as
-            many in interleaved order; the first step of the first frame is zero, since the generator puts its start
+            many in an interleaved order; the first step of the first frame is zero, since the generator puts its start
             token there.
         targets: bits, bool [B, L, D].
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,13 @@ from videoar.errors import UserError
 Grid = tuple[int, int]
 Part = tuple[slice, slice]
 """Some rows and columns of a grid."""
-Order = Literal["scales", "interleaved", "raster"]
-"""How a frame's tokens are predicted: a scale at a time (the paper); a scale of more than 4 cells a side in four passes
-over its cells, each told what the passes before drew; or one by one in row-major order (the baseline)."""
+Order = Literal["scales", "interleaved", "interleaved_from_4", "raster"]
+"""How a frame's tokens are predicted: a scale at a time (the paper); large scales in four passes over their cells, each
+told what the passes before drew; or one by one in row-major order (the baseline)."""
+INTERLEAVED = {"interleaved": 5, "interleaved_from_4": 4}
+"""The interleaved orders: cells that the shorter side of a grid has at least where it is drawn in passes."""
 PASSES = ((0, 0), (1, 1), (0, 1), (1, 0))
-"""Interleaved order: parity of row and column of the cells of each pass. No cell borders on another of its pass."""
+"""Interleaved orders: parity of row and column of the cells of each pass. No cell borders on another of its pass."""
 
 
 def _ladder(limit: int) -> list[int]:
@@ -34,7 +37,7 @@ def _ladder(limit: int) -> list[int]:
 class ScalePyramid:
     """The coarse-to-fine grids of ONE latent frame; every frame of a clip has the same pyramid (paper §4.2).
 
-    Tokens of a clip are ordered frame-major, then scale-major, then row-major (interleaved order: pass by pass):
+    Tokens of a clip are ordered frame-major, then scale-major, then row-major (interleaved orders: pass by pass):
     `[frame 1: scale 1 … scale K | frame 2: scale 1 … scale K | …]`.
 
     Args:
@@ -104,7 +107,7 @@ class ScalePyramid:
 
     def parts(self, k: int, order: Order = "scales") -> tuple[Part, ...]:
         """The cells of scale k that are predicted together, in order, as a grid [..., h, w] is indexed."""
-        if order != "interleaved" or min(self.grids[k]) <= 4:
+        if min(self.grids[k]) < INTERLEAVED.get(order, math.inf):
             return ((slice(0, None), slice(0, None)),)
         return tuple((slice(row, None, 2), slice(column, None, 2)) for row, column in PASSES)
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videoar.bits.bsq import bits_of, code_of
-from videoar.bits.pyramid import Grid, Order, ScalePyramid
+from videoar.bits.pyramid import INTERLEAVED, Grid, Order, ScalePyramid
 
 Corrupt = Callable[[Tensor, int], Tensor]
 TemporalContext = Literal["first_scale", "every_scale"]
@@ -68,7 +68,7 @@ def context(
         k > 0. What the finest scale of a frame said is then never shown to later frames, but for what a resize of it
         to the first grid keeps.
 
-    In interleaved order a cell is also shown the eight around it (nine times the features): what the passes before
+    In an interleaved order a cell is also shown the eight around it (nine times the features): what the passes before
     drew there is in `seen`.
 
     Args:
@@ -81,7 +81,7 @@ def context(
         shown = resize(previous if k == 0 else seen, grid, "bilinear")
     else:
         shown = torch.cat([resize(seen, grid, "bilinear"), resize(previous, grid, "area")], dim=1)
-    return with_neighbours(shown) if order == "interleaved" else shown
+    return with_neighbours(shown) if order in INTERLEAVED else shown
 
 
 def with_neighbours(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from videoar.bits.pyramid import Order
+from videoar.bits.pyramid import INTERLEAVED, Order
 from videoar.bits.residual import TemporalContext
 from videoar.errors import UserError
 from videoar.ranges import DEPTH, INDEX, WIDTH, Range, check_ranges
@@ -48,8 +48,9 @@ class GeneratorConfig:
     max_prompt: int = 256
     """Longest prompt, in tokens (text) or bytes (bytes)."""
     order: Order = "scales"
-    """`scales`: next-frame-and-scale prediction, the paper's. `interleaved`: the cells of a scale in four passes, so
-    that neighbours agree: more calls, no more tokens (He et al., arXiv 2103.15306, for compression in two passes).
+    """`scales`: next-frame-and-scale prediction, the paper's. `interleaved`: the cells of a scale of more than
+    four a side in four passes, so that neighbours agree: more calls, no more tokens (He et al., arXiv 2103.15306, for
+    compression in two passes). `interleaved_from_4`: a scale of four a side too, where layouts are decided.
     `raster`: the next-token baseline, which predicts every token of a frame alone, in row-major order, from all tokens
     before it; it needs a tokenizer of one scale (`scales: [8]`) and no corruption."""
     temporal_context: TemporalContext = "every_scale"
@@ -98,7 +99,7 @@ class GeneratorConfig:
         ):
             raise UserError("class_names, text_encoder and tokenizer_fingerprint are text")
         choices = {
-            "order": ("scales", "interleaved", "raster"),
+            "order": ("scales", *INTERLEAVED, "raster"),
             "temporal_context": ("first_scale", "every_scale"),
             "position": ("absolute", "rope2d", "multiscale_temporal_rope"),
             "condition": ("class", "text", "bytes", "none"),
@@ -118,7 +119,7 @@ class GeneratorConfig:
         if self.order == "raster":
             return self.latent_dim
         of_cell = self.latent_dim * (2 if self.temporal_context == "every_scale" else 1)
-        return of_cell * (9 if self.order == "interleaved" else 1)
+        return of_cell * (9 if self.order in INTERLEAVED else 1)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> GeneratorConfig:

@@ -61,11 +61,11 @@ class LatentSampler:
         ValueError: a generator of another order (`raster.sampler_of` chooses the sampler), or not one seed a sample.
     """
 
-    orders: ClassVar[tuple[Order, ...]] = ("scales", "interleaved")
+    orders: ClassVar[tuple[Order, ...]] = ("scales", "interleaved", "interleaved_from_4")
 
     def __init__(self, generator: VideoAR, asked: LatentRequest, record: Record | None = None) -> None:
         if generator.config.order not in self.orders:
-            orders = " or ".join(self.orders)
+            orders = ", ".join(self.orders)
             raise ValueError(f"{type(self).__name__} samples order {orders}, not {generator.config.order}")
         pyramid, frames = asked.pyramid, asked.frames
         self.generator, self.pyramid, self.total, self.options = generator, pyramid, frames, asked.options

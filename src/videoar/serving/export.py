@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from videoar import __version__
-from videoar.bits.pyramid import Part
+from videoar.bits.pyramid import INTERLEAVED, Part
 from videoar.errors import UserError
 from videoar.files import atomic_folder
 from videoar.generator.model import VideoAR
@@ -83,7 +83,7 @@ def _check(generator: VideoAR, tokenizer: VideoTokenizer) -> None:
     if config.condition not in ("class", "none"):
         raise UserError(f"no ONNX graph is written for condition {config.condition!r}: only for classes and for none")
     if config.order == "raster":
-        raise UserError("no ONNX graph is written for order 'raster': only for scales and interleaved")
+        raise UserError("no ONNX graph is written for order 'raster': only for scales and the interleaved ones")
 
 
 def _generator_graphs(generator: VideoAR) -> Iterator[tuple[str, Any]]:
@@ -172,7 +172,7 @@ def _description(generator: VideoAR, tokenizer: VideoTokenizer, size: tuple[int,
         "pyramid": [list(grid) for grid in pyramid.grids],
         "passes": [[_cells(part) for part in pyramid.parts(k, g.order)] for k in range(len(pyramid))],
         "groups": len(generator.head.parts),
-        "neighbours": g.order == "interleaved",
+        "neighbours": g.order in INTERLEAVED,
         "classes": classes,
         "class_names": list(g.class_names),
         "cache": [g.depth, 2, g.heads, g.width // g.heads],

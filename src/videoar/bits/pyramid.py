@@ -21,7 +21,7 @@ Part = tuple[slice, slice]
 Order = Literal["scales", "interleaved", "interleaved_from_4", "raster"]
 """How a frame's tokens are predicted: a scale at a time (the paper); large scales in four passes over their cells, each
 told what the passes before drew; or one by one in row-major order (the baseline)."""
-INTERLEAVED = {"interleaved": 5, "interleaved_from_4": 4}
+INTERLEAVED: dict[Order, int] = {"interleaved": 5, "interleaved_from_4": 4}
 """The interleaved orders: cells that the shorter side of a grid has at least where it is drawn in passes."""
 PASSES = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Interleaved orders: parity of row and column of the cells of each pass. No cell borders on another of its pass."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from videoar.bits.bsq import code_of
-from videoar.bits.pyramid import Order
+from videoar.bits.pyramid import INTERLEAVED, Order
 from videoar.bits.residual import advance, context, quantize
 from videoar.generator.conditioning import Condition, stack
 from videoar.generator.model import VideoAR
@@ -61,7 +61,7 @@ class LatentSampler:
         ValueError: a generator of another order (`raster.sampler_of` chooses the sampler), or not one seed a sample.
     """
 
-    orders: ClassVar[tuple[Order, ...]] = ("scales", "interleaved", "interleaved_from_4")
+    orders: ClassVar[tuple[Order, ...]] = ("scales", *INTERLEAVED)
 
     def __init__(self, generator: VideoAR, asked: LatentRequest, record: Record | None = None) -> None:
         if generator.config.order not in self.orders:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="outputs/demo", metavar="DIR", help="folder for everything (default outputs/demo)")
     add("--configs", default="configs", metavar="DIR", help="the repository's configs (default configs)")
     add("--games", default=GAMES, help=f"games to render, joined by commas (default {GAMES})")
-    add("--clips", type=COUNT, default=24, help="training clips a game (default 24)")
+    add("--clips", type=COUNT, default=80, help="training clips a game (default 80)")
     add("--tokenizer-steps", type=COUNT, default=None, help="training batches of the tokenizer (default: the config's)")
     add("--generator-steps", type=COUNT, default=None, help="training batches of the generator (default: the config's)")
     add("--guidance", type=guidance, default="2", help="guidance of the samples (default 2)")

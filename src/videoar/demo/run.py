@@ -45,7 +45,7 @@ class Demo:
     out: Path
     configs: Path = Path("configs")
     games: str = "boxing,fishing_derby,frogger,riverraid"
-    clips: int = 24
+    clips: int = 80
     tokenizer_steps: int | None = None
     generator_steps: int | None = None
     guidance: float | str = 2.0

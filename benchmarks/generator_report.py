@@ -3,8 +3,8 @@
     python benchmarks/generator_report.py forms.csv --out benchmarks/results/generator
 
 `forms.md` has a line for each row and number of batches: means over the seeds with their standard deviation.
-`forms.png` shows gFVD against training FLOPs, and against the CPU seconds of a clip sampled alone, after the longest
-training.
+`forms.png` shows gFVD against training FLOPs, and, of the forms that had the longest training, against the CPU seconds
+of a clip sampled alone.
 """
 
 import argparse
@@ -68,13 +68,15 @@ def picture(groups: Rows, target: Path) -> None:
     figure = new_figure(13, 4)
     by_flops, by_time = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for name, _ in groups))
+    longest = max(training for _, training in groups)
     for n, name in enumerate(names):
         look = {"color": f"C{n % 10}", "marker": "os^D"[n // 10 % 4]}
         points = [rows for (other, _), rows in groups.items() if other == name]
         flops = [mean(numbers(rows, "train_flops")) for rows in points]
         quality = [mean(numbers(rows, "gfvd")) for rows in points]
         by_flops.plot(flops, quality, label=name, **look)
-        by_time.plot(mean(numbers(points[-1], "cpu_seconds_alone")), quality[-1], linestyle="", label=name, **look)
+        seconds = [mean(numbers(rows, "cpu_seconds_alone")) for rows in points[longest:]]
+        by_time.plot(seconds, quality[longest:], linestyle="", label=name, **look)
         for rows in points:
             by_flops.plot(numbers(rows, "train_flops"), numbers(rows, "gfvd"), ".", color=look["color"], alpha=0.5)
     by_flops.set(xscale="log", xlabel="training FLOPs", ylabel="gFVD (Atari net)")
